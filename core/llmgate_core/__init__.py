@@ -1,0 +1,127 @@
+"""llmgate: one endpoint for language models, where every provider is a plugin.
+
+The names in `__all__` are what plugin authors use; nothing else is public. They are imported when first asked for
+(PEP 562), so that `import llmgate_core` costs nothing and imports no third-party library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .connectors import (
+        PLUGIN_API,
+        Connector,
+        Frontend,
+        HttpClient,
+        HttpReply,
+        Instance,
+        ModelInfo,
+        Policy,
+        Simulator,
+        SimulatorSetup,
+        UpstreamCall,
+        UpstreamReply,
+        Verdict,
+    )
+    from .credentials import ApiKey, Credential, CredentialProvider, CredentialStatus, NoCredential
+    from .dialects.chat import upstream_error
+    from .errors import ConnectorError, GatewayError, Kind, RequestError
+    from .hookspecs import hookimpl
+    from .openai_compatible import OpenAICompatible
+    from .request import Attempt, GatewayRequest, Params, RequestRecord
+    from .retry import NoRetry, RetryAfter, RetryPolicy
+    from .selector import Leaf
+    from .settings import Meta, MissingSecret, Secret
+    from .wire import Body
+
+_HOMES = {
+    "PLUGIN_API": "connectors",
+    "ApiKey": "credentials",
+    "Attempt": "request",
+    "Body": "wire",
+    "Connector": "connectors",
+    "ConnectorError": "errors",
+    "Credential": "credentials",
+    "CredentialProvider": "credentials",
+    "CredentialStatus": "credentials",
+    "Frontend": "connectors",
+    "GatewayError": "errors",
+    "GatewayRequest": "request",
+    "HttpClient": "connectors",
+    "HttpReply": "connectors",
+    "Instance": "connectors",
+    "Kind": "errors",
+    "Leaf": "selector",
+    "Meta": "settings",
+    "MissingSecret": "settings",
+    "ModelInfo": "connectors",
+    "NoCredential": "credentials",
+    "NoRetry": "retry",
+    "OpenAICompatible": "openai_compatible",
+    "Params": "request",
+    "Policy": "connectors",
+    "RequestError": "errors",
+    "RequestRecord": "request",
+    "RetryAfter": "retry",
+    "RetryPolicy": "retry",
+    "Secret": "settings",
+    "Simulator": "connectors",
+    "SimulatorSetup": "connectors",
+    "UpstreamCall": "connectors",
+    "UpstreamReply": "connectors",
+    "Verdict": "connectors",
+    "hookimpl": "hookspecs",
+    "upstream_error": "dialects.chat",
+}
+
+__all__ = [
+    "PLUGIN_API",
+    "ApiKey",
+    "Attempt",
+    "Body",
+    "Connector",
+    "ConnectorError",
+    "Credential",
+    "CredentialProvider",
+    "CredentialStatus",
+    "Frontend",
+    "GatewayError",
+    "GatewayRequest",
+    "HttpClient",
+    "HttpReply",
+    "Instance",
+    "Kind",
+    "Leaf",
+    "Meta",
+    "MissingSecret",
+    "ModelInfo",
+    "NoCredential",
+    "NoRetry",
+    "OpenAICompatible",
+    "Params",
+    "Policy",
+    "RequestError",
+    "RequestRecord",
+    "RetryAfter",
+    "RetryPolicy",
+    "Secret",
+    "Simulator",
+    "SimulatorSetup",
+    "UpstreamCall",
+    "UpstreamReply",
+    "Verdict",
+    "hookimpl",
+    "upstream_error",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module `llmgate_core` has no attribute `{name}`")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,212 @@
+"""The composition root: configuration, plugins, backends, executor and front ends become one ASGI app."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute, Router
+
+from . import selector
+from .backends import Backend, Backends, World, build
+from .config import GatewayConfig
+from .connectors import Policy
+from .errors import ConfigError, ConnectorError, Problem, SelectorError
+from .executor import Answer, Budget, Executor
+from .frontends.access import Access, BadKeys, CallerKey
+from .frontends.rim import App, Rim, not_found
+from .observe import Redactor
+from .plugins import PluginSet, load
+from .policies.uri_params import UriParams, UriParamsSettings
+from .request import GatewayRequest, RequestRecord
+from .selector import RoutePlan
+from .settings import MissingSecret
+from .upstream import Upstream
+
+logger = logging.getLogger("llmgate.app")
+
+MODELS_SECONDS = 60.0
+MODELS_TIMEOUT_SECONDS = 10.0
+
+
+def real_world() -> World:
+    """The World of a process that serves."""
+    return World(clock=time.time, random=random.Random(), environ=os.environ, home=Path.home())  # noqa: S311
+
+
+@dataclass
+class Gateway:
+    """What front ends call. `app` is the whole of it as an ASGI app."""
+
+    config: GatewayConfig
+    plugins: PluginSet
+    backends: Backends
+    executor: Executor
+    redactor: Redactor
+    upstream: Upstream
+    app: App
+
+    def route(self, text: str) -> RoutePlan:
+        """The plan for the selector that a caller sent, or for `force_model`, which outranks it.
+
+        Raises:
+            SelectorError: it cannot be read, or names no backend.
+        """
+        return selector.resolve(selector.parse(self.config.force_model or text), self.backends.names)
+
+    async def answer(self, request: GatewayRequest, record: RequestRecord) -> Answer:
+        """Routes and runs one request; raises RequestError or ConnectorError."""
+        plan = self.route(request.selector)
+        answer = await self.executor.run(request, plan, record)
+        if self.config.force_model:
+            answer.headers["x-llmgate-selector"] = str(plan)
+        return answer
+
+    async def models(self) -> dict[str, str]:
+        """Ids that can be asked for, each with its backend's name; a backend that cannot say is left out."""
+        listed: dict[str, str] = {}
+        bare: dict[str, str] = {}
+        default = self._default_backend()
+        for backend, ids in await asyncio.gather(*(self._models_of(backend) for backend in self.backends)):
+            short = backend.name.removesuffix(".default")
+            listed |= {f"{short}:{id}": backend.name for id in ids}
+            if backend.name == default:
+                bare = dict.fromkeys(ids, backend.name)
+        return listed | bare
+
+    def _default_backend(self) -> str | None:
+        try:
+            return selector.resolve(selector.parse("any"), self.backends.names).branches[0].backend
+        except SelectorError:
+            return None
+
+    async def _models_of(self, backend: Backend) -> tuple[Backend, list[str]]:
+        try:
+            async with asyncio.timeout(MODELS_TIMEOUT_SECONDS):
+                return backend, [model.id for model in await backend.models()]
+        except (ConnectorError, TimeoutError) as error:
+            logger.info("models of backend %s: %s", backend.name, error or "no answer in time")
+        except Exception:
+            logger.exception("models of backend %s", backend.name)
+        return backend, []
+
+    async def aclose(self) -> None:
+        """Closes backends, then connections."""
+        await self.backends.aclose()
+        await self.upstream.aclose()
+
+
+def create_app(
+    config: GatewayConfig,
+    *,
+    plugins: PluginSet | None = None,
+    world: World | None = None,
+    redactor: Redactor | None = None,
+) -> Gateway:
+    """Builds a gateway; opens no connection. Its `app` closes what it opened when its lifespan ends.
+
+    Args:
+        plugins: those that the configuration names, loaded; by default they are loaded here.
+
+    Raises:
+        ConfigError, PluginError: everything that stands against a start.
+    """
+    world = world or real_world()
+    redactor = redactor or Redactor()
+    plugins = plugins or load(config.plugin_names(), block=config.plugins.block)
+    require_plugins(config, plugins)
+    check_selectors(config)
+    keys = caller_keys(config, world.environ, redactor)
+    upstream = Upstream(world.environ)
+    backends = build(config, plugins, upstream, world)
+    budget = Budget(config.failure_handling.max_attempts, config.failure_handling.total_timeout_seconds)
+    executor = Executor(backends, make_policies(config, plugins), redactor, budget=budget)
+    gateway = Gateway(config, plugins, backends, executor, redactor, upstream, not_found)
+    hosts = [config.server.host, *config.server.allowed_hosts]
+    access = Access(keys, hosts, config.server.allowed_origins, BadKeys(time.monotonic))
+    rim: App = Rim(_router(gateway), access, redactor, plugins.request_finished)
+    if config.server.allowed_origins:
+        rim = CORSMiddleware(rim, allow_origins=config.server.allowed_origins, allow_methods=["*"], allow_headers=["*"])
+    gateway.app = rim
+    return gateway
+
+
+def require_plugins(config: GatewayConfig, plugins: PluginSet) -> None:
+    """Raises ConfigError when something that the configuration names cannot be had, at the lines that name it."""
+    problems = [
+        backend.origin.problem(("type",), plugins.problems.get(backend.type) or f"no plugin brings `{backend.type}`")
+        for backend in config.enabled_backends()
+        if backend.type not in plugins.connectors
+    ]
+    types = {backend.type for backend in config.backends}
+    problems += [
+        config.problem(("plugins", "load"), problem) for name, problem in plugins.problems.items() if name not in types
+    ]
+    if problems:
+        raise ConfigError(sorted(problems))
+
+
+def check_selectors(config: GatewayConfig) -> None:
+    """Raises ConfigError for a `force_model` or `default_backend` that could never route."""
+    problems = []
+    names = config.names()
+    for key, text in (("force_model", config.force_model), ("default_backend", config.default_backend)):
+        if text is None:
+            continue
+        try:
+            selector.resolve(selector.parse(text if key == "force_model" else "any"), names)
+        except SelectorError as error:
+            problems.append(config.problem((key,), f"`{key}`: {error.reason}"))
+    if problems:
+        raise ConfigError(sorted(problems))
+
+
+def caller_keys(config: GatewayConfig, environ: Mapping[str, str], redactor: Redactor) -> list[CallerKey]:
+    """The keys of `auth.api_keys`, revealed, known to the redactor, and kept as digests.
+
+    Raises:
+        ConfigError: one cannot be found. A gateway that was meant to be locked must not start open.
+    """
+    keys: list[CallerKey] = []
+    problems: list[Problem] = []
+    for index, caller in enumerate(config.auth.callers()):
+        try:
+            keys.append(CallerKey(caller.name, caller.key.digest(environ)))
+            redactor.learn([caller.key.reveal(environ)])
+        except MissingSecret as missing:
+            problems.append(config.problem(("auth", "api_keys", index), f"`auth.api_keys`: {missing}"))
+    if problems:
+        raise ConfigError(sorted(problems))
+    return keys
+
+
+def make_policies(config: GatewayConfig, plugins: PluginSet) -> Sequence[Policy]:
+    """All policies, constructed; the built-in one for URI parameters gets its settings from `parameters`."""
+    return [
+        cls(UriParamsSettings(config.parameters.on_error)) if cls is UriParams else cls(None)
+        for cls in plugins.policies
+    ]
+
+
+def _router(gateway: Gateway) -> Router:
+    routes: list[BaseRoute] = []
+    for cls in gateway.plugins.frontends:
+        routes += cls(None).routes(gateway)
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await gateway.aclose()
+
+    return Router(routes, redirect_slashes=False, default=not_found, lifespan=lifespan)

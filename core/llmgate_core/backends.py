@@ -1,0 +1,155 @@
+"""Backends: a connector with its settings, its credentials and its retry policy; opened together, closed in reverse."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .config import BackendConfig, GatewayConfig, decode_extra
+from .connectors import Connector, Instance, ModelInfo
+from .credentials import SingleFlight
+from .errors import ConfigError, ConnectorError, PluginError, Problem
+from .plugins import PluginSet, settings_type
+from .retry import RetryPolicy
+from .selector import Names
+from .upstream import Timeouts, Upstream
+
+logger = logging.getLogger("llmgate.backends")
+
+
+@dataclass(frozen=True)
+class World:
+    """What lies outside of the gateway: clock (Unix seconds), chance, environment, home folder."""
+
+    clock: Callable[[], float]
+    random: random.Random
+    environ: Mapping[str, str]
+    home: Path
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether a backend can be used, and if not, why and what to do. Never holds a secret."""
+
+    ready: bool
+    detail: str
+
+
+@dataclass
+class Backend:
+    """One configured way to an upstream, ready to be asked."""
+
+    name: str
+    connector: Connector
+    credentials: SingleFlight
+    retry: RetryPolicy
+    default_params: Mapping[str, Any] = field(default_factory=dict)
+    forced_params: Mapping[str, Any] = field(default_factory=dict)
+
+    def readiness(self) -> Readiness:
+        """What can be said without asking anybody."""
+        try:
+            self.connector.check()
+            status = self.credentials.provider.status()
+        except ConnectorError as error:
+            return Readiness(False, error.message)
+        except Exception as error:
+            logger.exception("connector of backend %s", self.name)
+            return Readiness(False, f"its connector raised {type(error).__name__}; see the log")
+        return Readiness(status.ready, status.detail)
+
+    async def models(self) -> Sequence[ModelInfo]:
+        """The models of this backend; raises ConnectorError when they cannot be had."""
+        try:
+            credential = await self.credentials.get()
+        except ConnectorError:
+            credential = None
+        return await self.connector.models(credential)
+
+    async def aclose(self) -> None:
+        """Lets a refresh under way finish, then closes the connector."""
+        await self.credentials.aclose()
+        await self.connector.aclose()
+
+
+class Backends:
+    """All enabled backends of one gateway, by full name (`<connector>.<instance>`)."""
+
+    def __init__(self, backends: Sequence[Backend], names: Names) -> None:
+        self._backends = {backend.name: backend for backend in backends}
+        self.names = names
+
+    def __getitem__(self, name: str) -> Backend:
+        return self._backends[name]
+
+    def __iter__(self) -> Iterator[Backend]:
+        return iter(self._backends.values())
+
+    def __len__(self) -> int:
+        return len(self._backends)
+
+    async def aclose(self) -> None:
+        """Closes all, the last opened first; one that fails does not keep the others open."""
+        for backend in reversed(self._backends.values()):
+            try:
+                await backend.aclose()
+            except Exception:
+                logger.exception("closing backend %s", backend.name)
+
+
+def build(config: GatewayConfig, plugins: PluginSet, upstream: Upstream, world: World) -> Backends:
+    """Decodes the settings of all backends and constructs their connectors. Opens no connection.
+
+    Raises:
+        ConfigError: every mistake in every `extra`, at once.
+        PluginError: a connector's constructor raised.
+    """
+    problems: list[Problem] = []
+    decoded: list[tuple[BackendConfig, type[Connector], Any]] = []
+    for backend in config.enabled_backends():
+        cls = plugins.connectors[backend.type]
+        settings, found = decode_extra(backend, settings_type(cls))
+        problems += found
+        decoded.append((backend, cls, settings))
+    if problems:
+        raise ConfigError(sorted(problems))
+    built = [_construct(backend, cls, settings, config, upstream, world) for backend, cls, settings in decoded]
+    return Backends(built, config.names())
+
+
+def _construct(
+    backend: BackendConfig,
+    cls: type[Connector],
+    settings: Any,
+    config: GatewayConfig,
+    upstream: Upstream,
+    world: World,
+) -> Backend:
+    instance = Instance(
+        name=backend.name,
+        settings=settings,
+        http=upstream.client(_timeouts(config, backend)),
+        clock=world.clock,
+        random=world.random,
+        environ=world.environ,
+        home=world.home,
+        logger=logging.getLogger(f"llmgate.backend.{backend.name}"),
+    )
+    try:
+        connector = cls(instance)
+        credentials, retry = SingleFlight(connector.credentials()), connector.retry()
+    except Exception as error:
+        logger.debug("constructing backend %s", backend.name, exc_info=True)
+        raise PluginError(
+            f"backend `{backend.name}`: connector `{cls.name}` raised {type(error).__name__} when constructed: {error}"
+        ) from error
+    return Backend(backend.name, connector, credentials, retry, backend.default_params, backend.forced_params)
+
+
+def _timeouts(config: GatewayConfig, backend: BackendConfig) -> Timeouts:
+    merged = backend.merged_timeouts(config.timeouts)
+    return Timeouts(merged.connect_seconds, merged.first_byte_seconds, merged.idle_seconds, merged.total_seconds)

@@ -1,0 +1,80 @@
+"""What llmgate brings itself, through the same hooks as any plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from .connectors import Connector, Frontend, Policy
+from .credentials import ApiKey, CredentialProvider, NoCredential
+from .hookspecs import hookimpl
+from .observe import log_access
+from .openai_compatible import OpenAICompatible
+from .request import RequestRecord
+from .settings import Meta, Secret
+
+LLMGATE_PLUGIN_API = 1
+
+
+@dataclass(frozen=True)
+class OpenAICompatibleSettings:
+    """Settings of the connector `openai-compatible`."""
+
+    base_url: Annotated[
+        str,
+        Meta(
+            pattern="^https?://",
+            description="Where the API is, up to and including `/v1` where the upstream has one.",
+            examples=["http://127.0.0.1:11434/v1"],
+        ),
+    ]
+    api_key: Annotated[
+        Secret | None, Meta(description="The upstream's key: `env:NAME`, `file:PATH` or the key itself.")
+    ] = None
+    models: Annotated[
+        tuple[str, ...] | None,
+        Meta(description="The models that `/v1/models` lists; when left out, the upstream is asked."),
+    ] = None
+
+
+class OpenAICompatibleConnector(OpenAICompatible):
+    """Any upstream that speaks OpenAI Chat Completions, with a key or without."""
+
+    name: ClassVar[str] = "openai-compatible"
+    settings: OpenAICompatibleSettings
+
+    def credentials(self) -> CredentialProvider:
+        """The configured key, or none."""
+        if self.settings.api_key is None:
+            return NoCredential()
+        return ApiKey(self.settings.api_key, self.instance.environ)
+
+
+@hookimpl
+def llmgate_register_connectors() -> type[Connector]:
+    """One connector."""
+    return OpenAICompatibleConnector
+
+
+@hookimpl
+def llmgate_register_policies() -> type[Policy]:
+    """Parameters in a selector's query."""
+    from .policies.uri_params import UriParams
+
+    return UriParams
+
+
+@hookimpl
+def llmgate_register_frontends() -> Sequence[type[Frontend]]:
+    """The HTTP rims; imported late, because a command that does not serve needs none."""
+    from .frontends.catalogue import Catalogue
+    from .frontends.openai_chat import OpenAIChat
+
+    return [OpenAIChat, Catalogue]
+
+
+@hookimpl
+def llmgate_request_finished(record: RequestRecord) -> None:
+    """The access log."""
+    log_access(record)

@@ -1,0 +1,149 @@
+"""From flags, environment and files to a checked configuration and its plugins: the beginning of most commands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from . import EXIT_USAGE, StartRefused
+
+if TYPE_CHECKING:
+    from ..config import GatewayConfig, Loaded, Override, Places
+    from ..plugins import PluginSet
+    from ..settings import KeyPath
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+NOTHING_CONFIGURED = (
+    "no configuration found (looked for config/config.yaml and ~/.config/llmgate/config.yaml). Try "
+    "`llmgate serve --demo` to see it work without an account, write a configuration "
+    "(config/config.example.yaml shows every key), or name a backend with `--default-backend`."
+)
+
+# Flag, key in the configuration, environment variable.
+OVERRIDES: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("host", ("server", "host"), "LLMGATE_HOST"),
+    ("port", ("server", "port"), "LLMGATE_PORT"),
+    ("api_key", ("auth", "api_keys"), "LLMGATE_API_KEYS"),
+    ("default_backend", ("default_backend",), "LLMGATE_DEFAULT_BACKEND"),
+    ("force_model", ("force_model",), "LLMGATE_FORCE_MODEL"),
+    ("log_level", ("logging", "level"), "LLMGATE_LOG_LEVEL"),
+    ("log_format", ("logging", "format"), "LLMGATE_LOG_FORMAT"),
+)
+
+
+class CommaSeparated(click.ParamType[str]):
+    """A repeatable flag whose environment variable holds several values, separated by commas."""
+
+    name = "text"
+    envvar_list_splitter = ","
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """The parts that are not empty."""
+        return [part.strip() for part in rv.split(",") if part.strip()]
+
+
+def options(function: F) -> F:
+    """The flags that decide which configuration is meant, for every command that reads one."""
+    decorators = (
+        click.option("--config", type=click.Path(path_type=Path), envvar="LLMGATE_CONFIG", help="Main file."),
+        click.option(
+            "--backend-instances",
+            type=click.Path(path_type=Path),
+            envvar="LLMGATE_BACKEND_INSTANCES",
+            help="Folder of instance files, `<type>.<instance>.yaml`.",
+        ),
+        click.option(
+            "--default-backend",
+            envvar="LLMGATE_DEFAULT_BACKEND",
+            metavar="BACKEND[:MODEL]",
+            help="Who serves models without a backend; needs no file.",
+        ),
+        click.option(
+            "--force-model",
+            envvar="LLMGATE_FORCE_MODEL",
+            metavar="SELECTOR",
+            help="Send every request there.",
+        ),
+        click.option(
+            "--plugin",
+            "plugin_files",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            envvar="LLMGATE_PLUGIN",
+            help="A plugin that is a single Python file.",
+        ),
+    )
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A configuration without problems, with its plugins loaded."""
+
+    config: GatewayConfig
+    plugins: PluginSet
+    loaded: Loaded
+
+
+def prepare(ctx: click.Context, flags: Mapping[str, Any]) -> Prepared:
+    """Reads the configuration that `flags` mean, and loads its plugins.
+
+    Raises:
+        ConfigError: with every problem of files, flags and plugins.
+        StartRefused: nothing is configured at all.
+    """
+    from ..config import load
+
+    places = find(flags)
+    given = overrides(ctx, flags)
+    if places.main is None and places.instances is None and ("default_backend",) not in given:
+        raise StartRefused(NOTHING_CONFIGURED, EXIT_USAGE)
+    loaded = load(places, given)
+    return Prepared(loaded.checked(), load_plugins(loaded.config, flags.get("plugin_files", ())), loaded)
+
+
+def find(flags: Mapping[str, Any]) -> Places:
+    """Where the files are that `flags` and the current folder mean."""
+    from ..config import find_places
+
+    return find_places(Path.cwd(), Path.home(), flags.get("config"), flags.get("backend_instances"))
+
+
+def overrides(ctx: click.Context, flags: Mapping[str, Any]) -> dict[KeyPath, Override]:
+    """What the command line and the environment put above the files, each with its source."""
+    from ..config import Override
+
+    given: dict[KeyPath, Override] = {}
+    for name, path, variable in OVERRIDES:
+        value = flags.get(name)
+        if value is None or value == ():
+            continue
+        from_environment = ctx.get_parameter_source(name) is click.core.ParameterSource.ENVIRONMENT
+        source = variable if from_environment else f"--{name.replace('_', '-')}"
+        given[path] = Override(list(value) if isinstance(value, tuple) else value, source)
+    return given
+
+
+def load_plugins(config: GatewayConfig, files: tuple[Path, ...]) -> PluginSet:
+    """The plugins that the configuration names; raises ConfigError at the lines that name a broken one."""
+    from ..app import require_plugins
+    from ..plugins import load
+
+    plugins = load(config.plugin_names(), files=files, block=blocked(config))
+    require_plugins(config, plugins)
+    return plugins
+
+
+def blocked(config: GatewayConfig | None) -> tuple[str, ...]:
+    """Plugins that shall not be loaded, by configuration and `LLMGATE_BLOCK_PLUGINS`."""
+    variable = os.environ.get("LLMGATE_BLOCK_PLUGINS", "")
+    named = [name.strip() for name in variable.split(",") if name.strip()]
+    return (*(config.plugins.block if config else ()), *named)

@@ -1,0 +1,93 @@
+"""`llmgate explain SELECTOR`: how a request would be routed, and what would be sent, without sending it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import configuration
+
+EMPTY_BODY = b'{"model":"","messages":[{"role":"user","content":"..."}]}'
+
+
+@click.command("explain")
+@click.argument("selector")
+@configuration.options
+@click.option("--body", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A chat request as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@click.pass_context
+def command(ctx: click.Context, /, selector: str, body: Path | None, as_json: bool, **flags: Any) -> None:
+    """Show how a request would be routed, step by step."""
+    from ..app import create_app
+    from ..errors import ConnectorError, RequestError
+    from . import EXIT_FAILED, StartRefused
+
+    prepared = configuration.prepare(ctx, flags)
+    gateway = create_app(prepared.config, plugins=prepared.plugins)
+    try:
+        steps = explain(gateway, selector, body.read_bytes() if body else EMPTY_BODY)
+    except (RequestError, ConnectorError) as error:
+        raise StartRefused(f"this request would be answered with an error:\n{error.message}", EXIT_FAILED) from None
+    if as_json:
+        click.echo(json.dumps(steps, indent=2, ensure_ascii=False, default=str))
+        return
+    for line in told(steps):
+        click.echo(line)
+
+
+def explain(gateway: Any, text: str, data: bytes) -> dict[str, Any]:
+    """The steps of one request as plain values; raises RequestError or ConnectorError where it would end."""
+    from ..dialects import chat
+    from ..request import GatewayRequest
+    from ..wire import Body
+
+    body = Body.parse(data).splice({"model": text})
+    read = chat.read_request(body.bytes)
+    request = GatewayRequest("req_explain", chat.DIALECT, "generate", text, read.body, read.stream, {})
+    plan = gateway.route(text)
+    leaf = plan.branches[0]
+    backend = gateway.backends[leaf.backend]
+    prepared = gateway.executor.prepare(request, leaf)
+    state = backend.readiness()
+    changed = [name for name in prepared.body.names() if prepared.body.raw(name) != request.body.raw(name)]
+    return {
+        "asked": text,
+        "force_model": gateway.config.force_model,
+        "plan": str(plan),
+        "backend": {
+            "name": backend.name,
+            "ready": state.ready,
+            "detail": gateway.redactor.strike(state.detail),
+        },
+        "model": leaf.model,
+        "parameters": {
+            name: [{"value": setting.value, "layer": setting.layer} for setting in prepared.params.why(name)]
+            for name in prepared.params.effective()
+        },
+        "headers": dict(prepared.headers),
+        "changed_in_body": changed,
+    }
+
+
+def told(steps: dict[str, Any]) -> list[str]:
+    """The same for people: one line a step."""
+    backend = steps["backend"]
+    lines = [f"asked for     {steps['asked']}"]
+    if steps["force_model"]:
+        lines.append(f"force_model   {steps['force_model']}")
+    lines += [
+        f"plan          {steps['plan']}",
+        f"backend       {backend['name']} ({'ready' if backend['ready'] else 'not ready'}: {backend['detail']})",
+        f"model         {steps['model']}",
+    ]
+    for name, settings in steps["parameters"].items():
+        winner, *hidden = settings
+        over = "".join(f", over {setting['layer']} {setting['value']!r}" for setting in hidden)
+        lines.append(f"parameter     {name} = {winner['value']!r}  ({winner['layer']}{over})")
+    for name, value in steps["headers"].items():
+        lines.append(f"header        {name}: {value}")
+    lines.append(f"body          {', '.join(steps['changed_in_body']) or 'nothing'} changed; all other bytes as sent")
+    return lines

@@ -1,0 +1,50 @@
+"""`llmgate schema`: JSON Schema of the configuration and of every installed connector, for editors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .configuration import blocked
+
+
+@click.command("schema")
+@click.option(
+    "--write",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Write `config.json` and one `<connector>.json` each into FOLDER.",
+)
+def command(write: Path | None) -> None:
+    """Print the JSON Schema of the configuration and of every connector."""
+    schemas = all_schemas()
+    if write is None:
+        click.echo(text(schemas), nl=False)
+        return
+    write.mkdir(parents=True, exist_ok=True)
+    for name, schema in schemas.items():
+        (write / f"{name}.json").write_text(text(schema), encoding="utf-8")
+        click.echo(f"wrote {write / name}.json")
+
+
+def all_schemas() -> dict[str, Any]:
+    """`config` for the main file, and the instance file of every connector by its name."""
+    from ..config import config_schema, instance_schema
+    from ..plugins import load_all, settings_type
+    from ..settings import json_schema
+
+    plugins = load_all(block=blocked(None))
+    extras = {}
+    for name, cls in sorted(plugins.connectors.items()):
+        settings = settings_type(cls)
+        extras[name] = json_schema(settings) if settings else {"type": "object", "additionalProperties": False}
+    instances = {name: instance_schema(name, schema) for name, schema in extras.items()}
+    return {"config": config_schema(extras), **instances}
+
+
+def text(schema: Any) -> str:
+    """As it is committed."""
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

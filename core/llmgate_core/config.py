@@ -1,0 +1,265 @@
+"""Loads the operator's files into a `GatewayConfig`, and tells everything that is wrong with them at once.
+
+The environment and the command line arrive as overrides, each with its source; nothing is read but the files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from .backend_sections import from_files, from_main_file, with_default_backend, without_doubles
+from .errors import ConfigError, Problem
+from .secret import Secret
+from .sections import (
+    AuthConfig,
+    BackendConfig,
+    BackendSection,
+    CallerKey,
+    CallerSecret,
+    CommonSections,
+    FailureHandlingConfig,
+    GatewayConfig,
+    LoggingConfig,
+    MainFile,
+    Origin,
+    ParametersConfig,
+    PluginsConfig,
+    ServerConfig,
+    TimeoutsConfig,
+    decode_section,
+)
+from .settings import KeyPath, decode, json_schema
+from .yaml_file import Document, read_yaml
+
+__all__ = [
+    "AuthConfig",
+    "BackendConfig",
+    "CallerKey",
+    "CallerSecret",
+    "FailureHandlingConfig",
+    "GatewayConfig",
+    "Loaded",
+    "LoggingConfig",
+    "Origin",
+    "Override",
+    "ParametersConfig",
+    "Places",
+    "PluginsConfig",
+    "ServerConfig",
+    "TimeoutsConfig",
+    "advise",
+    "config_schema",
+    "decode_extra",
+    "find_places",
+    "instance_schema",
+    "load",
+]
+
+INSTANCES = Path("backends", "backend-instances")
+
+
+@dataclass(frozen=True)
+class Places:
+    """The main file and the folder of instance files; None where there is none."""
+
+    main: Path | None = None
+    instances: Path | None = None
+
+
+def find_places(cwd: Path, home: Path, main: Path | None = None, instances: Path | None = None) -> Places:
+    """Where the configuration is: as told, else `config/` under `cwd`, else `~/.config/llmgate/`.
+
+    Args:
+        main: the file that `--config` or `LLMGATE_CONFIG` names; it need not exist, `load` will say so.
+        instances: the folder that `--backend-instances` names, likewise.
+    """
+    if main is not None:
+        folder = main.parent
+    else:
+        folders = (cwd / "config", home / ".config" / "llmgate")
+        folder = next((found for found in folders if _holds_configuration(found)), folders[0])
+        main = folder / "config.yaml" if (folder / "config.yaml").is_file() else None
+    if instances is None and (folder / INSTANCES).is_dir():
+        instances = folder / INSTANCES
+    return Places(main, instances)
+
+
+def _holds_configuration(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file() or (folder / INSTANCES).is_dir()
+
+
+@dataclass(frozen=True)
+class Override:
+    """A value from the command line or the environment, and the flag or variable that it came from."""
+
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was read. `config` may be used only when there are no problems; `advice` stops nobody."""
+
+    config: GatewayConfig
+    problems: tuple[Problem, ...] = ()
+    advice: tuple[Problem, ...] = ()
+
+    def checked(self) -> GatewayConfig:
+        """The configuration; raises ConfigError with all problems if there are any."""
+        if self.problems:
+            raise ConfigError(self.problems)
+        return self.config
+
+
+def load(places: Places, overrides: Mapping[KeyPath, Override] | None = None) -> Loaded:
+    """Reads the files and puts the overrides above them. Raises nothing for mistakes: they are in the result.
+
+    Args:
+        places: see `find_places`.
+        overrides: by path, such as `("server", "port")`; already merged, command line above environment.
+    """
+    main = _read_file(places.main) if places.main else Document({}, Origin("the configuration"))
+    files, problems = _instance_files(places.instances)
+    problems += main.problems
+    data, origin = _override(main, overrides or {})
+    section = decode_section(MainFile, data, origin, "", problems)
+    backends = from_main_file(section, origin, problems) + from_files(files, problems)
+    config = _assemble(section, without_doubles(backends, problems), origin)
+    config = with_default_backend(config, problems)
+    problems.sort(key=lambda problem: (problem.source, problem.line or 0))
+    return Loaded(config, tuple(problems), tuple(_advise_keys(config)))
+
+
+def _read_file(path: Path) -> Document:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        problem = Problem(str(path), None, f"cannot be read: {error.strerror or 'it failed'}")
+        return Document({}, Origin(path.name), (problem,))
+    return read_yaml(content, path.name)
+
+
+def _instance_files(folder: Path | None) -> tuple[list[tuple[str, Document]], list[Problem]]:
+    """The instance files by `<type>.<instance>`, in the order of their names."""
+    if folder is None:
+        return [], []
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
+    except OSError as error:
+        return [], [Problem(str(folder), None, f"cannot be read: {error.strerror or 'it failed'}")]
+    files = [(path.stem, _read_file(path)) for path in paths if not path.name.startswith(".")]
+    return files, [problem for _, document in files for problem in document.problems]
+
+
+def _override(main: Document, overrides: Mapping[KeyPath, Override]) -> tuple[dict[str, Any], Origin]:
+    """The main file's values with the overrides in their places, and an origin that knows both."""
+    data = dict(main.data)
+    for path, override in overrides.items():
+        inside = data
+        for key in cast("tuple[str, ...]", path[:-1]):
+            section = inside.get(key) or {}
+            if not isinstance(section, dict):
+                break  # the file is wrong here, and that will be told
+            inside[key] = inside = dict(section)
+        else:
+            inside[cast("str", path[-1])] = override.value
+    sources = {path: override.source for path, override in overrides.items()}
+    return data, dataclasses.replace(main.origin, overrides=sources)
+
+
+def _assemble(section: CommonSections, backends: tuple[BackendConfig, ...], origin: Origin) -> GatewayConfig:
+    common = {entry.name: getattr(section, entry.name) for entry in dataclasses.fields(CommonSections)}
+    return GatewayConfig(**common, backends=backends, origin=origin)
+
+
+def _advise_keys(config: GatewayConfig) -> list[Problem]:
+    advice = []
+    for index, entry in enumerate(config.auth.api_keys):
+        secret = entry.key if isinstance(entry, CallerKey) else entry
+        message = f"`auth.api_keys[{index}]`: {_PLAIN_KEY}, or its hash as `sha256:HEX`"
+        found = config.problem(("auth", "api_keys", index), message)
+        # In the environment a plain value is at home; in a file or on a command line others may read it.
+        if secret.is_plain and (found.line or found.source.startswith("--")):
+            advice.append(found)
+    return advice
+
+
+_PLAIN_KEY = "the secret itself stands here; better say where it is, `env:NAME` or `file:PATH`"
+
+
+@dataclass(frozen=True)
+class _NoSettings:
+    """The settings of a connector that has none."""
+
+
+def decode_extra(backend: BackendConfig, settings_type: type[Any] | None) -> tuple[Any, list[Problem]]:
+    """The settings of one backend, or every problem with them, at their lines.
+
+    Args:
+        settings_type: the dataclass that the connector annotates; None for a connector without settings.
+
+    Returns:
+        The settings (None with problems, and for a connector without settings) and the problems.
+    """
+    settings, faults = decode(settings_type or _NoSettings, backend.extra, prefix="extra")
+    problems = [backend.origin.problem(("extra", *path), message) for path, message in faults]
+    return (settings if settings_type else None), problems
+
+
+def advise(backend: BackendConfig, settings: Any) -> list[Problem]:
+    """What `llmgate check` says about decoded settings: secrets that stand in the file itself."""
+    return [
+        backend.origin.problem(("extra", entry.name), f"`extra.{entry.name}`: {_PLAIN_KEY}")
+        for entry in (dataclasses.fields(settings) if dataclasses.is_dataclass(settings) else ())
+        if isinstance(value := getattr(settings, entry.name), Secret) and value.is_plain
+    ]
+
+
+def config_schema(connector_schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of the main file.
+
+    Args:
+        connector_schemas: of each connector's `extra`, by the connector's name; applied where a backend's
+            `type` says so, or its key where it has no `type`.
+    """
+    schema = json_schema(MainFile)
+    by_type = [{"if": _says_type(name), "then": _with_extra(name)} for name in connector_schemas]
+    by_key = {
+        f"^{name}(\\.|$)": {"if": _SAYS_NO_TYPE, "then": _with_extra(name)} for name in connector_schemas
+    }
+    section = _bare(json_schema(BackendSection))
+    schema["properties"]["backends"] |= {
+        "patternProperties": {"^": {"anyOf": [section, {"type": "null"}], "allOf": by_type}, **by_key},
+    }
+    schema["$defs"] = {name: _bare(extra) for name, extra in connector_schemas.items()}
+    return schema
+
+
+_SAYS_NO_TYPE = {
+    "type": "object",
+    "not": {"anyOf": [{"required": ["type"]}, {"required": ["connector"]}]},
+}
+
+
+def _says_type(name: str) -> dict[str, Any]:
+    spellings = [{"required": [key], "properties": {key: {"const": name}}} for key in ("type", "connector")]
+    return {"type": "object", "anyOf": spellings}
+
+
+def _with_extra(name: str) -> dict[str, Any]:
+    return {"properties": {"extra": {"$ref": f"#/$defs/{name}"}}}
+
+
+def _bare(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in schema.items() if key != "$schema"}
+
+
+def instance_schema(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of an instance file of the connector `name`, whose `extra` has the given schema."""
+    instance = json_schema(BackendSection)
+    instance["properties"] |= {"type": {"const": name}, "connector": {"const": name}, "extra": _bare(schema)}
+    return instance

@@ -1,0 +1,165 @@
+"""What proves to an upstream who we are: values, where they come from, and one renewal for many callers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from .errors import ConnectorError
+from .settings import MissingSecret, Secret
+
+@dataclass(frozen=True)
+class Credential:
+    """One usable proof, fetched anew for every attempt.
+
+    Args:
+        headers: request headers that carry it. Never shown in `repr()`.
+        base_url: where it is valid, if the credential itself says so; else None.
+        expires_at: Unix time in seconds, None when unknown.
+        label: words for logs, such as the path of a file. Never the secret.
+    """
+
+    headers: Mapping[str, str] = field(repr=False)
+    base_url: str | None = None
+    expires_at: float | None = None
+    label: str = ""
+
+    def secrets(self) -> tuple[str, ...]:
+        """The texts that must not leave: whole header values, and what follows a scheme such as `Bearer`."""
+        values = [value for value in self.headers.values() if value]
+        return tuple(values + [value.split(" ", 1)[1] for value in values if " " in value])
+
+
+@dataclass(frozen=True)
+class CredentialStatus:
+    """What is known of a credential without asking anybody: for start-up, `/readyz` and `llmgate auth status`.
+
+    Args:
+        ready: whether a request may be tried with it.
+        detail: one sentence without secrets; when not ready, with the next step.
+    """
+
+    ready: bool
+    detail: str
+
+
+class CredentialProvider(Protocol):
+    """Where a backend's credentials come from. The core calls it from one task at a time."""
+
+    async def get(self) -> Credential:
+        """The credential for the next attempt, refreshed if it is about to expire.
+
+        Raises:
+            ConnectorError: kind `auth` when there is none, with the next step in its message.
+        """
+
+    async def renew(self, rejected: Credential) -> Credential:
+        """Another credential after the upstream refused `rejected`; raises like `get` when there is none."""
+
+    def status(self) -> CredentialStatus:
+        """What can be said at once, without network."""
+
+
+class NoCredential:
+    """For upstreams that ask for none."""
+
+    async def get(self) -> Credential:
+        """A credential without headers."""
+        return Credential(headers={}, label="no credential")
+
+    async def renew(self, rejected: Credential) -> Credential:
+        """There is nothing to renew."""
+        raise ConnectorError("auth", "the upstream asks for a credential, and none is configured")
+
+    def status(self) -> CredentialStatus:
+        """Always ready."""
+        return CredentialStatus(True, "needs no credential")
+
+
+class ApiKey:
+    """A key that does not change by itself, sent in one header.
+
+    Args:
+        secret: the key, or where it is (`env:NAME`, `file:PATH`).
+        environ: the environment that `env:` refers to.
+        header, scheme: `Authorization` and `Bearer` unless the upstream wants otherwise.
+    """
+
+    def __init__(
+        self,
+        secret: Secret,
+        environ: Mapping[str, str],
+        *,
+        header: str = "authorization",
+        scheme: str = "Bearer",
+    ) -> None:
+        self._secret = secret
+        self._environ = environ
+        self._header = header
+        self._prefix = f"{scheme} " if scheme else ""
+
+    async def get(self) -> Credential:
+        """The key as it is now: a changed file or a rotated key needs no restart."""
+        try:
+            value = self._secret.reveal(self._environ)
+        except MissingSecret as missing:
+            raise ConnectorError("auth", str(missing)) from None
+        return Credential({self._header: self._prefix + value}, label=self._secret.label)
+
+    async def renew(self, rejected: Credential) -> Credential:
+        """The key again if it has changed since; otherwise the upstream's refusal stands."""
+        current = await self.get()
+        if current.headers == rejected.headers:
+            raise ConnectorError("auth", f"the upstream refuses the key from {self._secret.label}")
+        return current
+
+    def status(self) -> CredentialStatus:
+        """Ready when the key can be found."""
+        try:
+            self._secret.reveal(self._environ)
+        except MissingSecret as missing:
+            return CredentialStatus(False, str(missing))
+        return CredentialStatus(True, f"key from {self._secret.label}")
+
+
+class SingleFlight:
+    """One provider, many requests: what is under way is shared, and a renewal happens once.
+
+    The work runs in a task of its own, so that a caller who leaves does not take a half-done token
+    refresh down with him: a refresh token that has been spent upstream must reach the disk.
+    """
+
+    def __init__(self, provider: CredentialProvider) -> None:
+        self.provider = provider
+        self._latest: Credential | None = None
+        self._flight: asyncio.Task[Credential] | None = None
+
+    async def get(self) -> Credential:
+        """The provider's credential; concurrent callers share one call."""
+        return await self._share(self.provider.get)
+
+    async def renew(self, rejected: Credential) -> Credential:
+        """A credential other than `rejected`: of many callers with one rejected token, one renews."""
+        if self._flight is not None:
+            await self._share(self.provider.get)
+        if self._latest is not None and self._latest.headers != rejected.headers:
+            return self._latest
+        return await self._share(lambda: self.provider.renew(rejected))
+
+    async def aclose(self) -> None:
+        """Lets what is under way finish, so that nothing half-written stays behind."""
+        if self._flight is not None:
+            await asyncio.wait({self._flight}, timeout=5)
+
+    async def _share(self, start: Callable[[], Coroutine[Any, Any, Credential]]) -> Credential:
+        if self._flight is None:
+            self._flight = asyncio.create_task(start())
+            self._flight.add_done_callback(self._landed)
+        return await asyncio.shield(self._flight)
+
+    def _landed(self, flight: asyncio.Task[Credential]) -> None:
+        self._flight = None
+        if not flight.cancelled() and flight.exception() is None:
+            self._latest = flight.result()

@@ -1,0 +1,283 @@
+"""What an OpenAI Chat Completions body means: a request, a reply, an error, the first event of a stream.
+
+Streams that pass by are watched by `StreamWatch`, which lives next door in `chat_stream`.
+Source: OpenAI's API reference, and what strict clients demand of it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import KINDS, ConfigError, ConnectorError, PluginError, RequestError
+from ..sse import Parser, join
+from ..wire import Body, JsonError, encode
+from .chat_stream import MEANINGFUL, StreamWatch, is_error
+from .failures import answer_status, reported_error, retry_after, upstream_error
+
+__all__ = [
+    "DIALECT",
+    "PARAMETERS",
+    "Answer",
+    "ChatRequest",
+    "StreamWatch",
+    "error_answer",
+    "error_event",
+    "first_event_error",
+    "params",
+    "read_reply",
+    "read_request",
+    "retry_after",
+    "spell",
+    "upstream_error",
+]
+
+DIALECT = "openai.chat"
+
+# --- the request --------------------------------------------------------------------------------------------
+
+PARAMETERS = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "max_tokens",
+    "reasoning_effort",
+    "thinking_budget",
+    "verbosity",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+)
+"""The sampling parameters by the names that selectors use."""
+
+_SAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+"""One parameter with two names; a body has the one that its model wants."""
+
+_EMPTY_LIST = re.compile(rb"\[\s*+\]")
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """A body that is fit to be routed. `selector` is the text in `model`."""
+
+    body: Body
+    selector: str
+    stream: bool
+
+
+def read_request(data: bytes) -> ChatRequest:
+    """The request that a body holds. What is inside its messages is the upstream's to judge.
+
+    Raises:
+        RequestError: 400; says what is wrong and where, `param` names the member at fault.
+    """
+    try:
+        body = Body.parse(data)
+    except JsonError as error:
+        raise RequestError(f"the request's body is not usable JSON: {error}", code="invalid_json") from None
+    selector = _selector(body)
+    _check_messages(body)
+    return ChatRequest(body, selector, _stream(body))
+
+
+def _selector(body: Body) -> str:
+    raw = _required(body, "model")
+    if not raw.startswith(b'"'):
+        raise _mistyped("model", "a string")
+    selector: str = body.get("model")
+    if not selector.strip():
+        raise RequestError("`model` is empty; name a model", code="invalid_value", param="model")
+    return selector
+
+
+def _check_messages(body: Body) -> None:
+    raw = _required(body, "messages")
+    if not raw.startswith(b"["):
+        raise _mistyped("messages", "an array of objects")
+    if _EMPTY_LIST.fullmatch(raw):
+        raise RequestError("`messages` is empty; send at least one", code="invalid_value", param="messages")
+    wrong = body.first_non_object("messages")
+    if wrong is not None:
+        raise _mistyped(f"messages[{wrong}]", "an object")
+
+
+def _stream(body: Body) -> bool:
+    raw = body.raw("stream")
+    if raw not in (b"true", b"false", b"null", None):
+        raise _mistyped("stream", "`true` or `false`")
+    return raw == b"true"
+
+
+def _required(body: Body, name: str) -> bytes:
+    raw = body.raw(name)
+    if raw is None:
+        raise RequestError(f"`{name}` is missing", code="missing_required_parameter", param=name)
+    return raw
+
+
+def _mistyped(name: str, wanted: str) -> RequestError:
+    return RequestError(f"`{name}` must be {wanted}", code="invalid_type", param=name)
+
+
+def params(body: Body, also: Iterable[str] = ()) -> dict[str, Any]:
+    """The parameters that the caller set, by the names that selectors use; `null` counts as not set.
+
+    A caller's `max_completion_tokens` is told as `max_tokens`.
+
+    Args:
+        also: more names to look for, such as those that the configuration sets.
+
+    Raises:
+        RequestError: a number that is out of range.
+    """
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys((*PARAMETERS, *also)):
+        spelt = spell(name, body)
+        if body.raw(spelt) in (None, b"null"):
+            continue
+        try:
+            found[name] = body.get(spelt)
+        except JsonError as error:
+            raise RequestError(f"`{spelt}`: {error.message}", code="invalid_value", param=spelt) from None
+    return found
+
+
+def spell(name: str, body: Body) -> str:
+    """The member that holds parameter `name` in this body: of two names for one thing, the one in use."""
+    same = _SAME.get(name)
+    if same is None or same not in body:
+        return name
+    return same if name == "max_tokens" or name not in body else name
+
+
+# --- the reply ----------------------------------------------------------------------------------------------
+
+
+def read_reply(data: bytes) -> dict[str, Any] | None:
+    """The `usage` of a plain 200 answer, None where it has none.
+
+    Raises:
+        ConnectorError: it is no answer: an error in disguise (that error's kind), or empty, not JSON or
+            without `choices` (kind `protocol`).
+    """
+    if not data.strip():
+        raise ConnectorError("protocol", "the upstream answered with an empty body")
+    try:
+        body = Body(data)
+        if "error" in body and body.get("error"):
+            raise reported_error(data)
+        choices = body.raw("choices") or b""
+        if not choices.startswith(b"[") or _EMPTY_LIST.fullmatch(choices):
+            raise ConnectorError("protocol", "the upstream answered without `choices`")
+        usage = body.get("usage")
+    except JsonError as error:
+        raise ConnectorError("protocol", f"the upstream's answer is not usable JSON: {error}") from None
+    return usage if isinstance(usage, dict) else None
+
+
+def first_event_error(data: bytes) -> ConnectorError | None:
+    """The failure with which a 200 stream begins, None if it begins well or too little of it has come.
+
+    Args:
+        data: the stream's first bytes. Events before the first meaningful one are looked at.
+    """
+    if b'"error"' not in data and b"event:" not in data:
+        return None
+    if data.lstrip().startswith(b"{"):
+        return reported_error(data) if is_error(data) else None
+    for event in Parser(limit=len(data) + 2).feed(data + b"\n\n"):
+        if event.event == "error" or is_error(event.data):
+            return reported_error(event.data)
+        if MEANINGFUL.search(event.data):
+            return None
+    return None
+
+
+# --- errors for the caller ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole HTTP answer: header names in lower case, `body` as it is sent."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    429: "rate_limit_error",
+}
+
+_OWN_CODES = ("auth", "context_length")
+"""Kinds whose code is always ours: the credential is not the caller's, and clients match the overflow's."""
+
+_INTERNAL: tuple[tuple[type[BaseException], str, str], ...] = (
+    (
+        ConfigError,
+        "configuration_error",
+        "the gateway's configuration cannot be used; its log has the details",
+    ),
+    (PluginError, "plugin_error", "a plugin of the gateway cannot be used; its log has the details"),
+    (BaseException, "internal_error", "internal error of the gateway; its log has the details"),
+)
+"""What is said of failures of our own: nothing that only the operator should read."""
+
+
+def error_answer(error: BaseException, *, context: str = "") -> Answer:
+    """How a failure is told to a caller who has received nothing yet.
+
+    Args:
+        error: anything; only of a RequestError and a ConnectorError the text is shown.
+        context: what the gateway has to add; it comes after the message, as clients match on that.
+    """
+    status, fields = _told(error, context)
+    headers = {"content-type": "application/json"}
+    if isinstance(error, (RequestError, ConnectorError)) and error.retry_after is not None:
+        headers["retry-after"] = str(max(0, math.ceil(error.retry_after)))
+    if not _may_repeat(error, status):
+        headers["x-should-retry"] = "false"
+    return Answer(status, headers, encode({"error": fields}))
+
+
+def error_event(error: BaseException, *, context: str = "") -> bytes:
+    """The same for a stream that has begun: one event, after which nothing may follow."""
+    return join(encode({"error": _told(error, context)[1]}))
+
+
+def _told(error: BaseException, context: str) -> tuple[int, dict[str, str | None]]:
+    if isinstance(error, ConnectorError):
+        status = answer_status(error)
+        kept = None if error.kind in _OWN_CODES else error.code
+        code, kind, param, message = kept or KINDS[error.kind].code, _type(error), error.param, error.message
+    elif isinstance(error, RequestError):
+        status, code, param, message = error.status, error.code, error.param, error.message
+        kind = _TYPES.get(status, "invalid_request_error")
+    else:
+        code, message = next((code, text) for sort, code, text in _INTERNAL if isinstance(error, sort))
+        status, kind, param = 500, "server_error", None
+    message = f"{message} [llmgate: {context}]" if context else message
+    return status, {"message": message, "type": kind, "param": param, "code": code}
+
+
+def _type(error: ConnectorError) -> str:
+    """OpenAI's word for it; the upstream's own while our status is the upstream's too."""
+    status = answer_status(error)
+    if error.type and error.status == status:
+        return error.type
+    if error.kind == "quota":
+        return "insufficient_quota"
+    return "server_error" if status >= 500 else _TYPES.get(status, "invalid_request_error")
+
+
+def _may_repeat(error: BaseException, status: int) -> bool:
+    if isinstance(error, ConnectorError):
+        return KINDS[error.kind].repeat
+    return isinstance(error, RequestError) and status in (408, 429)

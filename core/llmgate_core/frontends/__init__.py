@@ -1,0 +1,1 @@
+"""The HTTP rims: access, exchange of bytes, and one module per API."""

@@ -1,0 +1,92 @@
+"""`GET /v1/models`, `/healthz`, `/readyz` and the probes that clients send before they trust a base URL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ..dialects import chat
+from ..errors import RequestError
+from .exchange import Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from ..app import Gateway
+
+PROBES = ("/", "/api/hello")
+"""Claude Code asks `HEAD /`, later versions `HEAD /api/hello`; the answer's status is all that counts."""
+
+
+class Catalogue:
+    """The front end for everything that is not a conversation."""
+
+    name: ClassVar[str] = "catalogue"
+    dialect: ClassVar[str] = chat.DIALECT
+    settings: None
+
+    def __init__(self, settings: Any = None) -> None:
+        self.settings = settings
+
+    def routes(self, gateway: Gateway) -> Sequence[Route]:
+        """Models, health and probes."""
+        return [
+            Route("/v1/models", Models(gateway), methods=["GET"]),
+            Route("/v1/models/{id:path}", Models(gateway), methods=["GET"]),
+            Route("/healthz", Health(), methods=["GET"]),
+            Route("/readyz", Ready(gateway), methods=["GET"]),
+            *[Route(path, Health(), methods=["GET"]) for path in PROBES],
+        ]
+
+
+class Models:
+    """What can be asked for, in OpenAI's list shape; one model by its id."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lists, or looks one up."""
+        wanted = scope["path_params"].get("id")
+        listed = await self._gateway.models()
+        shown = [{"id": id, "object": "model", "created": 0, "owned_by": backend} for id, backend in listed.items()]
+        if wanted is None:
+            await JSONResponse({"object": "list", "data": shown})(scope, receive, send)
+            return
+        for model in shown:
+            if model["id"] == wanted:
+                await JSONResponse(model)(scope, receive, send)
+                return
+        raise RequestError(
+            f"there is no model `{wanted[:200]}`; `GET /v1/models` lists what can be asked for",
+            status=404,
+            code="model_not_found",
+            param="model",
+        )
+
+
+class Health:
+    """The gateway is alive."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """200, always."""
+        body = b"" if scope["method"] == "HEAD" else b'{"status":"ok"}'
+        await Response(body, media_type="application/json")(scope, receive, send)
+
+
+class Ready:
+    """At least one backend can be used. Names and states, no reasons: those may hold paths, and anybody may ask."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """200 or 503."""
+        states = {backend.name: backend.readiness().ready for backend in self._gateway.backends}
+        ready = any(states.values())
+        content = {
+            "status": "ready" if ready else "not_ready",
+            "backends": {name: "ready" if state else "not_ready" for name, state in states.items()},
+        }
+        await JSONResponse(content, status_code=200 if ready else 503)(scope, receive, send)

@@ -1,0 +1,145 @@
+"""Bytes in and bytes out: reading a body, relaying an answer, and noticing that the caller has gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from types import TracebackType
+from typing import Any
+
+from ..dialects import chat
+from ..errors import ConnectorError, GatewayError, RequestError
+from ..executor import Answer
+from ..request import RequestRecord
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+# After this many chunks the loop gets a turn: the server's `send` need not yield, and a fast upstream would starve
+# everybody else, the watcher for the caller's disconnect included.
+CHUNKS_PER_TURN = 32
+
+
+class ClientGone(Exception):  # noqa: N818 - a fact, not an error
+    """The caller hung up."""
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole request body.
+
+    Raises:
+        RequestError: 413 when it is larger than `limit` bytes, announced or not.
+        ClientGone: the caller left before its end.
+    """
+    announced = dict(scope["headers"]).get(b"content-length", b"0")
+    if announced.isdigit() and int(announced) > limit:
+        raise _too_large(limit)
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        if part := message.get("body", b""):
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                raise _too_large(limit)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+class HangUp:
+    """Cancels the block inside as soon as the caller hangs up, and raises ClientGone in its place.
+
+    `async with HangUp(receive): ...` may be entered once the request's body has been read.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._gone = False
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in a task
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        self._task.cancel()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watcher.cancel()
+        if not self._gone:
+            return
+        if kind is None:
+            # The block ended in the very turn in which the caller left: take delivery of the cancellation here.
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                kind = asyncio.CancelledError
+        if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise ClientGone from None
+
+
+async def relay(answer: Answer, send: Send, record: RequestRecord) -> None:
+    """Sends an answer as it comes. A stream that breaks off is told as one, never as a success."""
+    headers = answer.headers
+    if answer.stream:
+        # Reverse proxies such as nginx buffer otherwise.
+        headers |= {"x-accel-buffering": "no", "cache-control": "no-cache"}
+    await send(
+        {
+            "type": "http.response.start",
+            "status": answer.status,
+            "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()],
+        }
+    )
+    if answer.stream:
+        await _relay_stream(answer, send, record)
+        return
+    async for chunk in answer.chunks:
+        await send({"type": "http.response.body", "body": chunk})
+
+
+async def _relay_stream(answer: Answer, send: Send, record: RequestRecord) -> None:
+    watch = chat.StreamWatch()
+    failure: GatewayError | None = None
+    passed = 0
+    try:
+        async for chunk in answer.chunks:
+            watch.feed(chunk)
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            passed += 1
+            if passed % CHUNKS_PER_TURN == 0:
+                await asyncio.sleep(0)
+    except ConnectorError as error:
+        failure = error
+    record.usage = watch.usage or record.usage
+    if watch.error:
+        record.outcome, record.error = "cut_off", "the upstream reported an error in its stream"
+    elif not watch.finished:
+        failure = failure or ConnectorError("protocol", "the upstream ended the stream before the answer was complete")
+        record.outcome, record.error = "cut_off", str(failure)
+        if not watch.at_boundary:
+            # Half an event is on its way already: anything added to it would be garbage. Without a proper end the
+            # server closes the connection, and every client takes that for the failure it is.
+            return
+        await send({"type": "http.response.body", "body": chat.error_event(failure), "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _too_large(limit: int) -> RequestError:
+    return RequestError(
+        f"the request's body is larger than {limit} bytes (`server.max_body_bytes`)",
+        status=413,
+        code="request_too_large",
+    )

@@ -1,0 +1,189 @@
+"""The outermost layer: an id and a record for every request, admission, and a decent answer to whatever is raised."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.exceptions import HTTPException
+
+from ..dialects import chat
+from ..errors import ConnectorError, RequestError
+from ..observe import Redactor
+from ..request import RequestRecord
+from .access import Access, Refused
+from .exchange import ClientGone, Message, Receive, Scope, Send
+
+logger = logging.getLogger("llmgate.frontends")
+
+RECORD = "llmgate.record"
+CLIENT_CLOSED = 499
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Rim:
+    """ASGI middleware around all front ends.
+
+    Not Starlette's own stack: its error middleware answers in plain text, and decisions here are made on
+    `scope["path"]`, never on a URL that is put together from headers.
+
+    Args:
+        finished: told of every request's record when it has ended.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        access: Access,
+        redactor: Redactor,
+        finished: Callable[[RequestRecord], None],
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._app = app
+        self._access = access
+        self._redactor = redactor
+        self._finished = finished
+        self._clock = clock
+        self._monotonic = monotonic
+        self._sleep = sleep
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one HTTP request; lifespan events go on to the app, WebSockets are refused."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        client = scope.get("client") or ("", 0)
+        record = RequestRecord(
+            id=f"req_{secrets.token_hex(12)}",
+            method=scope["method"],
+            path=scope["path"],
+            started=self._clock(),
+            client=client[0],
+        )
+        scope[RECORD] = record
+        # Starlette's routes raise HTTPException for a wrong method only inside an "app".
+        scope["app"] = self
+        started = self._monotonic()
+        sender = Sender(send, record, started, self._monotonic)
+        try:
+            await self._admit(scope, record)
+            await self._app(scope, receive, sender)
+        except ClientGone:
+            record.outcome = "client_closed"
+            record.status = record.status or CLIENT_CLOSED
+        except Exception as error:
+            await self._answer(error, record, sender)
+        except asyncio.CancelledError:
+            record.outcome, record.error = "cut_off", "the gateway is shutting down"
+            raise
+        finally:
+            record.seconds = self._monotonic() - started
+            self._finished(record)
+
+    async def _admit(self, scope: Scope, record: RequestRecord) -> None:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        scope["llmgate.headers"] = headers
+        try:
+            record.caller = self._access.admit(scope["path"], headers, record.client)
+        except Refused as refused:
+            if refused.hold:
+                await self._sleep(refused.hold)
+            raise refused.error from None
+
+    async def _answer(self, error: Exception, record: RequestRecord, sender: Sender) -> None:
+        """Tells the caller what was raised, in its own dialect, if nothing has been said yet."""
+        if isinstance(error, HTTPException):
+            error = wrong_method(record, error)
+        if not isinstance(error, RequestError | ConnectorError):
+            logger.exception("%s %s %s", record.id, record.method, record.path, exc_info=error)
+        record.error = (
+            self._redactor.strike(str(error))
+            if isinstance(error, RequestError | ConnectorError)
+            else (f"{type(error).__name__}")
+        )
+        if sender.started:
+            record.outcome = "cut_off"
+            return
+        record.outcome = "rejected" if isinstance(error, RequestError) else "failed"
+        answer = chat.error_answer(error, context=context(record))
+        headers = {"content-type": "application/json", **answer.headers, **attempt_headers(record)}
+        await sender(
+            {
+                "type": "http.response.start",
+                "status": answer.status,
+                "headers": [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()],
+            }
+        )
+        await sender({"type": "http.response.body", "body": answer.body})
+
+
+class Sender:
+    """ASGI `send` that counts, and names the request to the caller."""
+
+    def __init__(self, send: Send, record: RequestRecord, started: float, monotonic: Callable[[], float]) -> None:
+        self._send = send
+        self._record = record
+        self._started = started
+        self._monotonic = monotonic
+        self.started = False
+
+    async def __call__(self, message: Message) -> None:
+        """Passes a message on."""
+        if message["type"] == "http.response.start":
+            self.started = True
+            self._record.status = message["status"]
+            own = self._record.id.encode()
+            message["headers"] = [*message["headers"], (b"x-request-id", own), (b"request-id", own)]
+        elif body := message.get("body"):
+            if self._record.first_byte_seconds is None:
+                self._record.first_byte_seconds = self._monotonic() - self._started
+            self._record.bytes_out += len(body)
+        await self._send(message)
+
+
+def attempt_headers(record: RequestRecord) -> dict[str, str]:
+    """Who was asked, and how often, for an answer that is a failure."""
+    if not record.attempts:
+        return {}
+    return {"x-llmgate-backend": record.attempts[-1].backend, "x-llmgate-attempts": str(len(record.attempts))}
+
+
+def context(record: RequestRecord) -> str:
+    """What the gateway adds behind an upstream's words: which backend, what it said, how often it was asked."""
+    if not record.attempts:
+        return ""
+    last = record.attempts[-1]
+    said = f"backend {last.backend}" + (f" answered HTTP {last.status}" if last.status else "")
+    return said + (f", {len(record.attempts)} attempts" if len(record.attempts) > 1 else "")
+
+
+def wrong_method(record: RequestRecord, error: HTTPException) -> RequestError:
+    """Starlette's 405, in our words."""
+    allowed = (error.headers or {}).get("Allow", "")
+    return RequestError(
+        f"{record.method} is not what {record.path} takes; it takes {allowed}",
+        status=error.status_code,
+        code="method_not_allowed",
+    )
+
+
+async def not_found(scope: Scope, receive: Receive, send: Send) -> Any:
+    """The answer to every path that no front end serves."""
+    raise RequestError(
+        f"there is nothing at {scope['path'][:200]}; an OpenAI client's base URL ends in `/v1`",
+        status=404,
+        code="not_found",
+    )

@@ -1,0 +1,39 @@
+"""The hooks: what a plugin may bring, and what it may hear. Their docstrings are the manual.
+
+A plugin is a module with functions of these names, each marked `@llmgate_core.hookimpl`, and with
+`LLMGATE_PLUGIN_API`, the version of the contract that it was written for. All hooks are synchronous. The first
+three are called once, after the import; they return classes, and nothing is constructed by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pluggy
+
+from .connectors import Connector, Frontend, Policy
+from .request import RequestRecord
+
+PROJECT = "llmgate"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def llmgate_register_connectors() -> type[Connector] | Sequence[type[Connector]]:  # type: ignore[empty-body]
+    """The connectors of this plugin: one class or several. The entry point is named like the connector."""
+
+
+@hookspec
+def llmgate_register_policies() -> type[Policy] | Sequence[type[Policy]]:  # type: ignore[empty-body]
+    """The policies of this plugin: each is asked about every attempt, in the order in which plugins were loaded."""
+
+
+@hookspec
+def llmgate_register_frontends() -> type[Frontend] | Sequence[type[Frontend]]:  # type: ignore[empty-body]
+    """The front ends of this plugin: each answers the paths that it names, in its own dialect."""
+
+
+@hookspec
+def llmgate_request_finished(record: RequestRecord) -> None:
+    """A request has ended, whatever its outcome. Must return quickly; what it raises is logged and forgotten."""

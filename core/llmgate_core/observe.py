@@ -1,0 +1,135 @@
+"""What the gateway tells about itself: log format, one access line per request, secrets struck out of all of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterable
+from typing import IO, Any
+
+from .request import RequestRecord
+
+access_logger = logging.getLogger("llmgate.access")
+
+STRUCK = "[secret]"
+# A shorter text is no credible secret, and striking it out would garble ordinary words.
+SHORTEST_SECRET = 8
+
+
+class Redactor:
+    """Knows the secrets that are alive, and strikes them out of texts.
+
+    The newest `keep` are remembered: tokens rotate, and a gateway runs for months.
+    """
+
+    def __init__(self, keep: int = 1024) -> None:
+        self._secrets: dict[str, None] = {}
+        self._keep = keep
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """From now on these are struck out."""
+        for secret in secrets:
+            if len(secret) >= SHORTEST_SECRET and secret not in self._secrets:
+                self._secrets[secret] = None
+                if len(self._secrets) > self._keep:
+                    del self._secrets[next(iter(self._secrets))]
+
+    def strike(self, text: str) -> str:
+        """`text` without any secret that was learned."""
+        # Longest first: `Bearer abc...` before `abc...`, and no secret survives as the rest of another.
+        for secret in sorted((s for s in self._secrets if s in text), key=len, reverse=True):
+            text = text.replace(secret, STRUCK)
+        return text
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-11-22 10:00:00.123 INFO access ...`, for people."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__("%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
+        self._redactor = redactor
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, or several where there is a traceback."""
+        return self._redactor.strike(super().format(record))
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line, for machines. The access line brings its parts as members."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__()
+        self._redactor = redactor
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as JSON."""
+        shown: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
+        parts = getattr(record, "parts", None)
+        shown.update(parts if parts else {"message": record.getMessage()})
+        if record.exc_info:
+            shown["traceback"] = self.formatException(record.exc_info)
+        return self._redactor.strike(json.dumps(shown, ensure_ascii=False, default=str))
+
+
+def configure(level: str, style: str, redactor: Redactor, stream: IO[str] | None = None) -> None:
+    """Sends the log of `llmgate.*` at `level` (debug, info, warning, error) to `stream`, standard error by default."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter(redactor) if style == "json" else TextFormatter(redactor))
+    root = logging.getLogger("llmgate")
+    root.handlers = [handler]
+    root.propagate = False
+    root.setLevel(level.upper())
+    # What libraries say is worth hearing only when it is bad, and passes through the same redaction.
+    others = logging.getLogger()
+    others.handlers = [handler]
+    others.setLevel(logging.WARNING)
+
+
+def access_parts(record: RequestRecord) -> dict[str, Any]:
+    """What the access line says of one request, in order; empty parts left out."""
+    last = record.attempts[-1] if record.attempts else None
+    usage = record.usage or {}
+    parts: dict[str, Any] = {
+        "client": record.client,
+        "method": record.method,
+        "path": record.path,
+        "status": record.status,
+        "outcome": record.outcome,
+        "ms": round(record.seconds * 1000),
+        "ttfb_ms": round(record.first_byte_seconds * 1000) if record.first_byte_seconds is not None else None,
+        "in": record.bytes_in,
+        "out": record.bytes_out,
+        "caller": record.caller,
+        "model": record.selector,
+        "stream": record.stream or None,
+        "backend": last.backend if last else None,
+        "attempts": len(record.attempts) or None,
+        "upstream_id": last.upstream_request_id if last else None,
+        "prompt_tokens": usage.get("prompt_tokens"),
+        "completion_tokens": usage.get("completion_tokens"),
+        "error": record.error,
+        "id": record.id,
+    }
+    return {name: value for name, value in parts.items() if value is not None and value != ""}
+
+
+def log_access(record: RequestRecord) -> None:
+    """One line for one request, whatever became of it."""
+    if not access_logger.isEnabledFor(logging.INFO):
+        return
+    parts = access_parts(record)
+    access_logger.info(" ".join(f"{name}={_shown(value)}" for name, value in parts.items()), extra={"parts": parts})
+
+
+def _shown(value: Any) -> str:
+    """A value on one line: what a caller wrote must not be able to forge a line or a field."""
+    text = str(value)
+    if text and text.isprintable() and not any(sign in text for sign in ' "=\\'):
+        return text
+    return json.dumps(text, ensure_ascii=not text.isprintable())

@@ -1,0 +1,126 @@
+"""The base class that most connectors need: an upstream that speaks OpenAI Chat Completions.
+
+A subclass sets `name` and `settings`, usually `credentials()`, and overrides a seam only where its upstream differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from .connectors import HttpReply, Instance, ModelInfo, UpstreamCall, UpstreamReply
+from .credentials import Credential, CredentialProvider, NoCredential
+from .dialects import chat
+from .errors import ConnectorError
+from .request import Dialect
+from .retry import NoRetry, RetryPolicy
+from .wire import JsonError, decode
+
+MAX_ERROR_BYTES = 256 * 1024
+
+
+class OpenAICompatible:
+    """Sends chat completions; bytes pass through both ways.
+
+    Seams: `base_url`, `url`, `headers`, `body`, `classify`, `events`. Settings are expected to have `base_url` unless
+    that method is overridden, and may have `models`.
+    """
+
+    name: ClassVar[str]
+    dialects: ClassVar[frozenset[Dialect]] = frozenset({chat.DIALECT})
+    settings: Any
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self.settings = instance.settings
+
+    def check(self) -> None:
+        """Nothing stands against use."""
+
+    def credentials(self) -> CredentialProvider:
+        """None needed."""
+        return NoCredential()
+
+    def retry(self) -> RetryPolicy:
+        """The caller sees the first failure."""
+        return NoRetry()
+
+    # --- seams ---------------------------------------------------------------------------------------------------
+
+    def base_url(self, credential: Credential | None) -> str:
+        """Where the API is: the credential's own place, else the settings'."""
+        found = credential.base_url if credential and credential.base_url else self.settings.base_url
+        return str(found).rstrip("/")
+
+    def url(self, call: UpstreamCall) -> str:
+        """Where this call goes."""
+        return f"{self.base_url(call.credential)}/chat/completions"
+
+    def headers(self, call: UpstreamCall) -> dict[str, str]:
+        """Request headers; the caller's first, so that none of them can take the place of ours."""
+        accept = "text/event-stream" if call.stream else "application/json"
+        return {
+            **call.headers,
+            "content-type": "application/json",
+            "accept": accept,
+            **call.credential.headers,
+        }
+
+    def body(self, call: UpstreamCall) -> bytes:
+        """The bytes that go up."""
+        return call.body.bytes
+
+    def classify(self, call: UpstreamCall, status: int, headers: Mapping[str, str], body: bytes) -> ConnectorError:
+        """What a reply other than 2xx means; the status decides, the body may only refine."""
+        return chat.upstream_error(status, headers, body, now=self.instance.clock())
+
+    def events(self, call: UpstreamCall, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """The reply's body on its way to the caller; override to mend an upstream's stream."""
+        return chunks
+
+    # --- the contract --------------------------------------------------------------------------------------------
+
+    async def send(self, call: UpstreamCall) -> UpstreamReply:
+        """Posts one chat completion; see Connector."""
+        reply = await self.instance.http.send(
+            "POST", self.url(call), headers=self.headers(call), content=self.body(call)
+        )
+        if not 200 <= reply.status < 300:
+            raise self.classify(call, reply.status, reply.headers, await error_body(reply))
+        return UpstreamReply(reply.status, reply.headers, self.events(call, reply.chunks), reply.aclose)
+
+    async def models(self, credential: Credential | None) -> Sequence[ModelInfo]:
+        """The configured models, else those that the upstream lists."""
+        configured = getattr(self.settings, "models", None)
+        if configured is not None:
+            return [ModelInfo(id) for id in configured]
+        headers = {"accept": "application/json", **(credential.headers if credential else {})}
+        reply = await self.instance.http.send("GET", f"{self.base_url(credential)}/models", headers=headers)
+        body = await reply.read()
+        if reply.status != 200:
+            raise chat.upstream_error(reply.status, reply.headers, body, now=self.instance.clock())
+        return listed_models(body)
+
+    async def aclose(self) -> None:
+        """Holds nothing of its own."""
+
+
+async def error_body(reply: HttpReply) -> bytes:
+    """What an error says, as far as it arrives: a body that is cut off must not hide the status."""
+    try:
+        return await reply.read(MAX_ERROR_BYTES)
+    except ConnectorError:
+        return b""
+
+
+def listed_models(body: bytes) -> list[ModelInfo]:
+    """The ids in an answer to `GET /models`.
+
+    Raises:
+        ConnectorError: kind `protocol`, it is no such list.
+    """
+    try:
+        data = decode(body)["data"]
+        return [ModelInfo(item["id"]) for item in data if isinstance(item["id"], str)]
+    except (JsonError, KeyError, TypeError):
+        raise ConnectorError("protocol", "the upstream's list of models cannot be read") from None

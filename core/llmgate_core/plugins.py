@@ -1,0 +1,310 @@
+"""Finding plugins, loading those that are asked for, each inside its own fence, and saying what is wrong with them.
+
+Discovery reads metadata only; a plugin is imported when the configuration names it. Nothing here is global:
+`load` returns a `PluginSet`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import sys
+import time
+import types
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pluggy
+
+from . import hookspecs
+from .connectors import PLUGIN_API, Connector, Frontend, Policy
+from .errors import PluginError
+from .request import RequestRecord
+
+GROUP = "llmgate"
+BUILTIN = "llmgate_core.builtin"
+API_ATTRIBUTE = "LLMGATE_PLUGIN_API"
+
+logger = logging.getLogger("llmgate.plugins")
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A plugin that could be loaded: what its distribution's metadata says, nothing imported."""
+
+    name: str
+    distribution: str
+    version: str
+    target: str
+    entry_point: EntryPoint | None = field(repr=False, default=None)
+
+    def __str__(self) -> str:
+        return f"plugin `{self.name}` of distribution `{self.distribution}` {self.version} ({self.target})"
+
+
+@dataclass
+class Loaded:
+    """What one plugin brought, or what is wrong with it."""
+
+    plugin: Installed
+    connectors: tuple[type[Connector], ...] = ()
+    policies: tuple[type[Policy], ...] = ()
+    frontends: tuple[type[Frontend], ...] = ()
+    listener: Callable[..., Any] | None = None
+    import_seconds: float = 0.0
+    problem: str = ""
+
+    def brings(self) -> dict[str, list[str]]:
+        """Names of everything that it registered, by sort."""
+        sorts: dict[str, tuple[type[Any], ...]] = {"connectors": self.connectors, "policies": self.policies, "frontends": self.frontends}
+        named = {sort: [cls.name for cls in classes] for sort, classes in sorts.items() if classes}
+        if self.listener:
+            named["hooks"] = ["llmgate_request_finished"]
+        return named
+
+
+@dataclass(frozen=True)
+class PluginSet:
+    """The plugins of one gateway, in the order in which they were loaded."""
+
+    loaded: tuple[Loaded, ...]
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """What is wrong, by the plugin's name; nothing is wrong with most."""
+        return {one.plugin.name: one.problem for one in self.loaded if one.problem}
+
+    @property
+    def connectors(self) -> dict[str, type[Connector]]:
+        """Connector classes by name, of plugins that can be used."""
+        return {cls.name: cls for one in self.loaded if not one.problem for cls in one.connectors}
+
+    @property
+    def policies(self) -> list[type[Policy]]:
+        """Policy classes, in order."""
+        return [cls for one in self.loaded if not one.problem for cls in one.policies]
+
+    @property
+    def frontends(self) -> list[type[Frontend]]:
+        """Front-end classes, in order."""
+        return [cls for one in self.loaded if not one.problem for cls in one.frontends]
+
+    def request_finished(self, record: RequestRecord) -> None:
+        """Tells every plugin that listens; one that raises hurts nobody."""
+        for one in self.loaded:
+            if one.listener is None:
+                continue
+            try:
+                one.listener(record=record)
+            except Exception:
+                logger.exception("%s raised in llmgate_request_finished (request %s)", one.plugin, record.id)
+
+
+def discover(block: Collection[str] = ()) -> list[Installed]:
+    """All installed plugins by metadata alone, those in `block` (names or distributions) left out."""
+    found: dict[tuple[str, str, str], Installed] = {}
+    for entry in entry_points(group=GROUP):
+        distribution, version = (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "?")
+        if entry.name in block or distribution in block:
+            continue
+        # One distribution can be seen twice, through two entries of sys.path.
+        found.setdefault(
+            (entry.name, distribution, entry.value),
+            Installed(entry.name, distribution, version, entry.value, entry),
+        )
+    return sorted(found.values(), key=lambda one: (one.name, one.distribution))
+
+
+def load(names: Collection[str], *, files: Sequence[Path] = (), block: Collection[str] = ()) -> PluginSet:
+    """Loads the built-in plugin, `files`, and the installed plugins of these names.
+
+    Names that the built-in plugin or a file brings as connectors need no installed plugin. Raises nothing: what
+    cannot be used is in `PluginSet.problems`, so that all of it can be told at once.
+    """
+    loaded = [_load_module(_builtin()), *map(_load_file, files)]
+    brought = {cls.name for one in loaded for cls in one.connectors}
+    installed = discover(block)
+    for name in dict.fromkeys(names):
+        if name in brought:
+            continue
+        try:
+            loaded.append(_load_module(_pick(name, installed, brought, block)))
+        except PluginError as error:
+            loaded.append(Loaded(Installed(name, "", "", ""), problem=str(error)))
+    _mark_rivals(loaded)
+    return PluginSet(tuple(loaded))
+
+
+def load_all(files: Sequence[Path] = (), block: Collection[str] = ()) -> PluginSet:
+    """Loads everything that is installed, each inside its fence: for `llmgate plugins` and `serve --help`."""
+    loaded = [_load_module(_builtin()), *map(_load_file, files), *map(_load_module, discover(block))]
+    _mark_rivals(loaded)
+    return PluginSet(tuple(loaded))
+
+
+def settings_type(cls: type[Any]) -> type[Any] | None:
+    """The dataclass that a connector, policy or front end annotates as its `settings`; None when it has none."""
+    found = get_type_hints(cls, include_extras=True).get("settings")
+    return found if isinstance(found, type) and found is not types.NoneType else None
+
+
+def _pick(name: str, installed: Sequence[Installed], brought: Collection[str], block: Collection[str]) -> Installed:
+    matches = [one for one in installed if one.name == name]
+    if len(matches) > 1:
+        owners = " and ".join(f"`{one.distribution}` {one.version}" for one in matches)
+        raise PluginError(
+            f"plugin `{name}` is claimed by {owners}; uninstall one, or block it by its distribution's name"
+        )
+    if matches:
+        return matches[0]
+    if any(name == one.name for one in discover()):
+        raise PluginError(f"plugin `{name}` is blocked (`plugins.block` or `LLMGATE_BLOCK_PLUGINS`)")
+    known = sorted({one.name for one in installed} | set(brought))
+    close = get_close_matches(name, known, n=1)
+    hint = f"did you mean `{close[0]}`? " if close else ""
+    raise PluginError(
+        f"no installed plugin provides connector `{name}`; {hint}(installed: {', '.join(known)}); see `llmgate plugins`"
+    )
+
+
+def _load_module(plugin: Installed) -> Loaded:
+    """Imports, checks and registers one plugin. Never raises: what went wrong becomes its `problem`."""
+    started = time.perf_counter()
+    result = Loaded(plugin)
+    try:
+        module = importlib.import_module(plugin.target) if plugin.entry_point is None else plugin.entry_point.load()
+        result.import_seconds = time.perf_counter() - started
+        _check_module(module)
+        _collect(module, result)
+    except PluginError as error:
+        result.problem = f"{plugin}:\n  {error}"
+    except ImportError as error:
+        result.problem = f"{plugin}:\n  cannot be imported: {error}{_missing(error)}"
+    except Exception as error:
+        logger.debug("loading %s", plugin, exc_info=True)
+        result.problem = f"{plugin}:\n  {type(error).__name__} while loading: {error}{_place(error)}"
+    return result
+
+
+def _check_module(module: Any) -> None:
+    if not isinstance(module, types.ModuleType):
+        raise PluginError("the entry point must name a module, such as `llmgate_acme`")
+    declared = getattr(module, API_ATTRIBUTE, None)
+    if declared is None:
+        raise PluginError(f"declares no plugin API version; its module needs `{API_ATTRIBUTE} = {PLUGIN_API}`")
+    if declared != PLUGIN_API:
+        newer = "a newer" if isinstance(declared, int) and declared > PLUGIN_API else "an older"
+        raise PluginError(
+            f"is written for {newer} plugin API ({declared}); this llmgate-core has {PLUGIN_API}. "
+            "Install versions of the two that fit each other"
+        )
+    known = {name for name in vars(hookspecs) if name.startswith("llmgate_")}
+    for name in vars(module):
+        if name.startswith("llmgate_") and callable(getattr(module, name)):
+            if name not in known:
+                close = get_close_matches(name, known, n=1)
+                raise PluginError(f"has an unknown hook `{name}`" + (f"; did you mean `{close[0]}`?" if close else ""))
+            if not hasattr(getattr(module, name), f"{hookspecs.PROJECT}_impl"):
+                raise PluginError(f"`{name}` is not marked with `@hookimpl`, so it would never be called")
+
+
+def _collect(module: types.ModuleType, result: Loaded) -> None:
+    # A manager for each plugin: what one raises is its own, and results need not be traced back to their owners.
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    manager.register(module, name=result.plugin.name)
+    manager.check_pending()
+    result.connectors = _classes(manager.hook.llmgate_register_connectors(), "connector", ("send", "credentials"))
+    result.policies = _classes(manager.hook.llmgate_register_policies(), "policy", ("apply",))
+    result.frontends = _classes(manager.hook.llmgate_register_frontends(), "front end", ("routes",))
+    result.listener = getattr(module, "llmgate_request_finished", None)
+    if not result.brings():
+        raise PluginError("brings nothing: none of its functions is a hook of llmgate")
+    name = result.plugin.name
+    if result.plugin.entry_point and result.connectors and name not in {cls.name for cls in result.connectors}:
+        names = ", ".join(f"`{cls.name}`" for cls in result.connectors)
+        raise PluginError(f"its entry point is called `{name}`, but it brings {names}; the two names must agree")
+
+
+def _classes(results: Iterable[Any], what: str, methods: Sequence[str]) -> tuple[type[Any], ...]:
+    found: list[type[Any]] = []
+    for answer in results:
+        found += [answer] if isinstance(answer, type) else list(answer)
+    for cls in found:
+        if not isinstance(cls, type):
+            raise PluginError(f"registers an object where a {what} class is expected")
+        if not isinstance(getattr(cls, "name", None), str):
+            raise PluginError(f"{what} class `{cls.__name__}` has no `name`")
+        lacking = [method for method in methods if not callable(getattr(cls, method, None))]
+        if lacking:
+            raise PluginError(f"{what} class `{cls.__name__}` has no method `{lacking[0]}`")
+    return tuple(found)
+
+
+def _mark_rivals(loaded: Sequence[Loaded]) -> None:
+    """Two plugins that bring one connector: neither is taken, because which one it would be is chance."""
+    owners: dict[str, Loaded] = {}
+    for one in loaded:
+        for cls in one.connectors:
+            first = owners.setdefault(cls.name, one)
+            if first is not one:
+                text = f"connector `{cls.name}` is brought by {first.plugin} and by {one.plugin}"
+                first.problem = one.problem = f"{text}; uninstall or block one of them"
+
+
+def _builtin() -> Installed:
+    from importlib.metadata import version
+
+    return Installed("builtin", "llmgate-core", version("llmgate-core"), BUILTIN)
+
+
+def _load_file(path: Path) -> Loaded:
+    """A plugin that is a single file, before it is packaged: `llmgate serve --plugin ./acme.py`."""
+    name = f"llmgate_plugin_file_{path.stem}"
+    plugin = Installed(path.stem, str(path), "(a file)", name)
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        return Loaded(plugin, problem=f"`--plugin {path}`: no such Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        return Loaded(plugin, problem=f"`--plugin {path}`: {type(error).__name__}: {error}{_place(error)}")
+    return _load_module(plugin)
+
+
+def _missing(error: ImportError) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("llmgate"):
+        return f". Its distribution should install `{error.name}`: reinstall it, or tell its author"
+    return ""
+
+
+def _place(error: BaseException) -> str:
+    """File and line where it happened, for the plugin's author."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})" if trace else ""
+
+
+def describe(plugins: PluginSet) -> list[Mapping[str, Any]]:
+    """One row a plugin, for `llmgate plugins --json`."""
+    return [
+        {
+            "name": one.plugin.name,
+            "distribution": one.plugin.distribution,
+            "version": one.plugin.version,
+            "module": one.plugin.target,
+            "brings": one.brings(),
+            "import_milliseconds": round(one.import_seconds * 1000, 1),
+            "problem": one.problem or None,
+        }
+        for one in plugins.loaded
+    ]

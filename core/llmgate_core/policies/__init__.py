@@ -1,0 +1,34 @@
+"""Policies decide about the parameters of one attempt; this is the chain that asks them in order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from ..connectors import Policy, Verdict
+from ..request import GatewayRequest, Params
+from ..selector import Leaf
+
+WARNING_HEADER = "x-llmgate-warning"
+"""The response header in which a policy says what it left out; the chain logs it too."""
+
+logger = logging.getLogger("llmgate.policies")
+
+
+def apply_all(policies: Iterable[Policy], request: GatewayRequest, leaf: Leaf, params: Params) -> Verdict:
+    """What the policies make of one attempt: each sees the parameters that those before it have left.
+
+    A header that several policies set keeps all values, joined by `, `.
+
+    Raises:
+        RequestError: from the first policy that rejects the request.
+    """
+    headers: dict[str, str] = {}
+    for policy in policies:
+        verdict = policy.apply(request, leaf, params)
+        params = verdict.params
+        for name, value in verdict.headers.items():
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        if warning := verdict.headers.get(WARNING_HEADER):
+            logger.warning("%s: policy `%s`: %s", request.id, policy.name, warning)
+    return Verdict(params, headers)

@@ -1,0 +1,98 @@
+"""Where a secret is: a value that can be passed about, compared and printed without showing the secret."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from .errors import GatewayError
+
+
+class MissingSecret(GatewayError):  # noqa: N818 - it reads as what it is
+    """A secret is not where the configuration says. The message says where, and what to do next."""
+
+
+class Secret:
+    """Where a secret is: `env:NAME`, `file:PATH`, or the value itself. It never shows a value by accident.
+
+    Raises:
+        ValueError: nothing usable follows `env:` or `file:`. The text is not repeated.
+    """
+
+    __slots__ = ("_place", "_scheme")
+
+    def __init__(self, text: str) -> None:
+        scheme, colon, place = text.partition(":")
+        self._scheme, self._place = (scheme, place) if colon and scheme in ("env", "file") else ("", text)
+        # A key pasted behind `env:` must not be shown as if it were a name.
+        if self._scheme == "env" and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", place):
+            raise ValueError("what follows `env:` must be the name of an environment variable")
+        if self._scheme == "file" and (not place.strip() or not place.isprintable()):
+            raise ValueError("what follows `file:` must be a path")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the value itself stands in the configuration."""
+        return not self._scheme
+
+    @property
+    def label(self) -> str:
+        """Words for logs and messages that say where the secret is."""
+        names = {"env": f"environment variable `{self._place}`", "file": f"file `{self._place}`"}
+        return names.get(self._scheme, "the configuration")
+
+    def reveal(self, environ: Mapping[str, str]) -> str:
+        """The value as it is now; files are read anew each time, without the newline at their end.
+
+        Args:
+            environ: where `env:` is looked up, and `HOME` for a path that begins with `~/`.
+
+        Raises:
+            MissingSecret: it is not set, not readable or empty.
+        """
+        if self._scheme == "env":
+            return self._from_environment(environ)
+        if self._scheme == "file":
+            return self._from_file(environ)
+        if not self._place:
+            raise MissingSecret(
+                "the secret in the configuration is empty; write it, or `env:NAME` or `file:PATH`"
+            )
+        return self._place
+
+    def _from_environment(self, environ: Mapping[str, str]) -> str:
+        value = environ.get(self._place)
+        if value:
+            return value
+        state = "is not set" if value is None else "is empty"
+        raise MissingSecret(f"environment variable `{self._place}` {state}; set it, then restart")
+
+    def _from_file(self, environ: Mapping[str, str]) -> str:
+        try:
+            value = _expand(self._place, environ).read_text(encoding="utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise MissingSecret(f"cannot read `{self._place}`: it is not UTF-8 text") from None
+        except OSError as error:
+            raise MissingSecret(f"cannot read `{self._place}`: {error.strerror or 'it failed'}") from None
+        if not value:
+            raise MissingSecret(f"file `{self._place}` is empty; write the secret into it")
+        return value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and (self._scheme, self._place) == (other._scheme, other._place)
+
+    def __hash__(self) -> int:
+        return hash((self._scheme, self._place))
+
+    def __repr__(self) -> str:
+        return f"<Secret from {self.label}>"
+
+
+def _expand(place: str, environ: Mapping[str, str]) -> Path:
+    if not place.startswith("~/"):
+        return Path(place)
+    home = environ.get("HOME") or environ.get("USERPROFILE")
+    if not home:
+        raise MissingSecret(f"cannot read `{place}`: environment variable `HOME` is not set")
+    return Path(home, place[2:])

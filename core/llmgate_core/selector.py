@@ -1,0 +1,308 @@
+"""The text in `model` as a route plan: `parse` reads the syntax, `resolve` finds out which backend is meant.
+
+    selector = [ backend ":" ] model [ "?" name "=" value { "&" name "=" value } ]
+
+The two steps are apart because only the configuration knows whether `llama3:8b` names a backend.
+Selectors with several branches (`|`, `^`, `!`, notes in brackets) are refused, so that a later meaning
+surprises nobody.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from urllib.parse import quote, unquote
+
+from .errors import SelectorError
+
+MAX_LENGTH = 4096
+"""The longest selector that is read, in characters."""
+
+MAX_EDITS = 2
+"""How many letters a misspelt name may be away from the right one."""
+
+_OPERATOR = re.compile(r"[|^!]")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_DIGIT = re.compile(r"[0-9]")
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One model at one backend, with the parameters of the query.
+
+    Args:
+        backend: after `parse` the part before the first `:` (it may turn out to belong to the model) or None;
+            after `resolve` always the full name of a configured instance, `connector.instance`.
+        model: as it goes upstream.
+        query: decoded names and values in the order in which they were written.
+    """
+
+    backend: str | None
+    model: str
+    query: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        prefix = f"{self.backend}:" if self.backend is not None else ""
+        pairs = "&".join(f"{quote(name)}={quote(value)}" for name, value in self.query)
+        return f"{prefix}{self.model}?{pairs}" if pairs else f"{prefix}{self.model}"
+
+
+@dataclass(frozen=True)
+class RoutePlan:
+    """Where a request may go, in order; there is exactly one branch for now.
+
+    `str(plan)` is a selector that parses to an equal plan.
+    """
+
+    branches: tuple[Leaf, ...]
+
+    def __str__(self) -> str:
+        return str(self.branches[0])
+
+
+def parse(text: str) -> RoutePlan:
+    """Reads a selector without asking whether its backend exists.
+
+    Raises:
+        SelectorError: 400; `0 <= column <= len(error.text)`. In `error.text` unprintable characters are
+            replaced one for one, and a selector that is too long is cut.
+    """
+    _check_characters(text)
+    target, mark, _ = text.partition("?")
+    backend, model = _split(target)
+    start = len(target) - len(model)
+    for column in (0, start):
+        if target.startswith("[", column):
+            raise _several_branches(text, column)
+    if backend == "":
+        raise _refusal("the name of a backend is missing before `:`", text, 0)
+    if not model:
+        raise _refusal("the name of a model is missing", text, start)
+    _check_spaces(text, 0, backend or "")
+    _check_spaces(text, start, model)
+    return RoutePlan((Leaf(backend, model, _query(text, len(target) + 1) if mark else ()),))
+
+
+def _check_characters(text: str) -> None:
+    if len(text) > MAX_LENGTH:
+        shown = f"{text[:60]}..."
+        raise _refusal(f"the selector is longer than {MAX_LENGTH} characters", shown, len(shown))
+    if not text:
+        raise _refusal("the selector is empty; write `BACKEND:MODEL`, or a model of the default backend", text, 0)
+    if not text.isprintable():
+        column = next(i for i, char in enumerate(text) if not char.isprintable())
+        raise _refusal(f"the character U+{ord(text[column]):04X} is not allowed in a selector", text, column)
+    if operator := _OPERATOR.search(text):
+        raise _several_branches(text, operator.start())
+
+
+def _check_spaces(text: str, start: int, part: str) -> None:
+    """Other kinds of whitespace are unprintable, so they have been refused before."""
+    if part.startswith(" "):
+        raise _refusal("a space is not allowed here", text, start)
+    if part.endswith(" "):
+        raise _refusal("a space is not allowed here", text, start + len(part.rstrip(" ")))
+
+
+def _split(target: str) -> tuple[str | None, str]:
+    """A backend's name has no slash, so `vendor/model:variant` is all model."""
+    prefix, colon, rest = target.partition(":")
+    return (prefix, rest) if colon and "/" not in prefix else (None, target)
+
+
+def _query(text: str, start: int) -> tuple[tuple[str, str], ...]:
+    pairs: dict[str, str] = {}
+    for pair in text[start:].split("&"):
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise _refusal("expected `name=value`", text, start)
+        if not name:
+            raise _refusal("the name of a parameter is missing before `=`", text, start)
+        name = _decode(text, start, name)
+        if name in pairs:
+            raise _refusal(f"the parameter `{name}` is given twice", text, start)
+        pairs[name] = _decode(text, start + pair.index("=") + 1, value)
+        start += len(pair) + 1
+    return tuple(pairs.items())
+
+
+def _decode(text: str, start: int, part: str) -> str:
+    """Percent-decoding as in RFC 3986, so `+` stays a plus."""
+    if "%" not in part:
+        return part
+    if bad := _BAD_ESCAPE.search(part):
+        raise _refusal("`%` must be followed by two hexadecimal digits", text, start + bad.start())
+    try:
+        decoded = unquote(part, errors="strict")
+    except UnicodeDecodeError:
+        raise _refusal("the percent escapes are not UTF-8", text, start + part.index("%")) from None
+    if not decoded.isprintable():
+        raise _refusal("the percent escapes give an unprintable character", text, start + part.index("%"))
+    return decoded
+
+
+def _several_branches(text: str, column: int) -> SelectorError:
+    char = text[column]
+    message = f"`{char}` cannot be used here: this version routes to one backend"
+    return _refusal(f"{message} (inside a query, write it as `{quote(char)}`)", text, column)
+
+
+def _refusal(message: str, text: str, column: int) -> SelectorError:
+    # An escape sequence or a line break in the text would break the caret, or the terminal that shows it.
+    shown = text if text.isprintable() else "".join(char if char.isprintable() else "\ufffd" for char in text)
+    return SelectorError(message, shown, column)
+
+
+@dataclass(frozen=True)
+class Names:
+    """The backends that a selector can name.
+
+    Args:
+        enabled, disabled: full names, `connector.instance`.
+        aliases: other names, each with the full name that it stands for.
+        default: `BACKEND[:MODEL]`, who serves a selector that names no backend. MODEL is what the model name
+            `default` stands for.
+    """
+
+    enabled: tuple[str, ...]
+    disabled: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    default: str | None = None
+
+    @cached_property
+    def candidates(self) -> Mapping[str, tuple[str, ...]]:
+        """Each name that may stand before `:`, with the instances that it can mean (several: an error)."""
+        instances = (*self.enabled, *self.disabled)
+        connectors = {connector: self._of_connector(connector) for connector in map(_connector, instances)}
+        aliases = {alias: (instance,) for alias, instance in self.aliases.items()}
+        return connectors | aliases | {instance: (instance,) for instance in instances}
+
+    def _of_connector(self, connector: str) -> tuple[str, ...]:
+        found = tuple(name for name in (*self.enabled, *self.disabled) if _connector(name) == connector)
+        default = f"{connector}.default"
+        if default in found:
+            return (default,)
+        return tuple(name for name in found if name in self.enabled) or found[:1]
+
+    @cached_property
+    def default_model(self) -> str:
+        """The MODEL of `default`, empty where there is none."""
+        return (self.default or "").partition(":")[2]
+
+    @cached_property
+    def listed(self) -> tuple[str, ...]:
+        """The enabled backends, each by its shortest usual name, sorted."""
+        alias_of = {instance: alias for alias, instance in self.aliases.items()}
+        return tuple(sorted(alias_of.get(name, name.removesuffix(".default")) for name in self.enabled))
+
+
+def resolve(plan: RoutePlan, names: Names) -> RoutePlan:
+    """The same plan with the full name of a configured instance in every leaf; twice is the same as once.
+
+    Raises:
+        SelectorError: 404 `backend_not_found` where no backend is meant or it is switched off, 400 where
+            several instances could be meant. Its text and column are those of the leaf at fault.
+    """
+    return RoutePlan(tuple(_resolve(leaf, names) for leaf in plan.branches))
+
+
+def _resolve(leaf: Leaf, names: Names) -> Leaf:
+    if leaf.backend is None:
+        return _at_default(leaf, names)
+    if leaf.backend in names.candidates:
+        return replace(leaf, backend=_instance(leaf.backend, leaf, names))
+    default = _default(leaf, names)
+    if default is None or _looks_misspelt(leaf.backend, names):
+        raise _unknown_backend(leaf, leaf.backend, default, names)
+    return Leaf(default, f"{leaf.backend}:{leaf.model}", leaf.query)
+
+
+def _at_default(leaf: Leaf, names: Names) -> Leaf:
+    default = _default(leaf, names)
+    if default is None:
+        raise _not_found(f"no backend is named and there is no default backend; {_advice(leaf.model, names)}", leaf)
+    # Only this word: other bare names are models of the default backend, as `GET /v1/models` lists them.
+    model = names.default_model if leaf.model == "default" and names.default_model else leaf.model
+    return Leaf(default, model, leaf.query)
+
+
+def _default(leaf: Leaf, names: Names) -> str | None:
+    if names.default is None:
+        return names.enabled[0] if len(names.enabled) == 1 else None
+    name = names.default.partition(":")[0]
+    if name not in names.candidates:
+        raise _not_found(f"the default backend `{name}` is not configured; {_advice(leaf.model, names)}", leaf)
+    return _instance(name, leaf, names)
+
+
+def _instance(name: str, leaf: Leaf, names: Names) -> str:
+    found = names.candidates[name]
+    if len(found) > 1:
+        message = f"`{name}` has several instances and none is called `default`"
+        raise SelectorError(f"{message}; write one of {_quoted(sorted(found))}", str(leaf), 0)
+    if found[0] not in names.enabled:
+        message = f"the backend `{name}` is switched off (`enabled: false`); {_advice(leaf.model, names)}"
+        raise _not_found(message, leaf)
+    return found[0]
+
+
+def _looks_misspelt(prefix: str, names: Names) -> bool:
+    """A version number (`llama3` beside a backend `ollama`) makes a model's name, not a misspelt backend."""
+    known = names.candidates
+    if _DIGIT.search(prefix):
+        known = {name: found for name, found in known.items() if _DIGIT.search(name)}
+    return closest(prefix, known) is not None
+
+
+def _unknown_backend(leaf: Leaf, prefix: str, default: str | None, names: Names) -> SelectorError:
+    near = closest(prefix, names.candidates)
+    hint = f" (did you mean `{near}`?)" if near else ""
+    model = f"{prefix}:{leaf.model}"
+    way_out = f", or `{default}:{model}` for the model `{model}` of the default backend" if default else ""
+    return _not_found(f"there is no backend `{prefix}`{hint}; {_advice(leaf.model, names)}{way_out}", leaf)
+
+
+def _advice(model: str, names: Names) -> str:
+    if not names.enabled:
+        return "no backend is enabled: add one to the configuration"
+    return f"write `BACKEND:{model}` with one of the backends {_quoted(names.listed)}"
+
+
+def _not_found(message: str, leaf: Leaf) -> SelectorError:
+    return SelectorError(message, str(leaf), 0, status=404, code="backend_not_found")
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _connector(instance: str) -> str:
+    return instance.partition(".")[0]
+
+
+def closest(word: str, names: Iterable[str]) -> str | None:
+    """The name that `word` is most likely meant to be, at most MAX_EDITS letters away, or None.
+
+    Upper and lower case are the same. Edits that would leave nothing of a short name do not count.
+    """
+    word = word.lower()
+    near = [
+        (edits, name)
+        for name in names
+        if abs(len(name) - len(word)) <= MAX_EDITS
+        and (edits := _edits(word, name.lower())) <= MAX_EDITS
+        and edits < len(name)
+    ]
+    return min(near)[1] if near else None
+
+
+def _edits(one: str, other: str) -> int:
+    """The Levenshtein distance: letters to insert, delete or replace."""
+    row = list(range(len(other) + 1))
+    for i, left in enumerate(one, 1):
+        above, row = row, [i]
+        for j, right in enumerate(other, 1):
+            row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (left != right)))
+    return row[-1]

@@ -1,0 +1,33 @@
+"""What a connector's author tests with: servers on real loopback sockets.
+
+The names resolve lazily (PEP 562), so importing this package imports no third-party library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .loopback import LoopbackServer
+    from .scripted import Exchange, ReceivedRequest, Script, ScriptedUpstream
+
+_HOMES = {
+    "Exchange": "scripted",
+    "LoopbackServer": "loopback",
+    "ReceivedRequest": "scripted",
+    "Script": "scripted",
+    "ScriptedUpstream": "scripted",
+}
+
+__all__ = ["Exchange", "LoopbackServer", "ReceivedRequest", "Script", "ScriptedUpstream"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

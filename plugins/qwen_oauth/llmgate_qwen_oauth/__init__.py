@@ -1,0 +1,94 @@
+"""llmgate's reference OAuth connector: Qwen through the credential file of the Qwen CLI.
+
+It exists for debugging and interoperability, and refuses all requests unless its operator says otherwise; see README.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from llmgate_core import (
+    Connector,
+    ConnectorError,
+    CredentialProvider,
+    Instance,
+    OpenAICompatible,
+    RetryPolicy,
+    Simulator,
+    UpstreamCall,
+    hookimpl,
+)
+
+from . import failures
+from .credentials import QwenCredentials
+from .messages import shaped
+from .settings import OVERRIDE_FLAG, QwenSettings
+
+LLMGATE_PLUGIN_API = 1
+
+DISABLED = (
+    "Forbidden: the backend `{name}` is for llmgate's own development and debugging, and is switched off. The switch is "
+    f"`{OVERRIDE_FLAG}`, or `enable_qwen_oauth_backend_debugging_override: true` in its `extra`; "
+    "read the plugin's page before you use it."
+)
+STANDING = (
+    "this backend is for llmgate's developers, contributors and maintainers, to debug and maintain compatibility. "
+    "llmgate is not affiliated with, endorsed or authorised by Alibaba Cloud or the Qwen team; you answer for your own "
+    "compliance with the provider's terms. Whoever does not agree does not use it."
+)
+
+
+class QwenOAuth(OpenAICompatible):
+    """Chat completions with an OAuth token; the provider's demands on messages are met here."""
+
+    name: ClassVar[str] = "qwen-oauth"
+    settings: QwenSettings
+
+    def __init__(self, instance: Instance) -> None:
+        super().__init__(instance)
+        self._credentials = QwenCredentials(instance, self.settings)
+        if self.settings.enable_qwen_oauth_backend_debugging_override:
+            instance.logger.warning("%s", STANDING)
+        else:
+            instance.logger.warning("%s", DISABLED.format(name=instance.name))
+
+    def check(self) -> None:
+        """Refuses unless the operator has thrown the switch."""
+        if not self.settings.enable_qwen_oauth_backend_debugging_override:
+            raise ConnectorError("disabled", DISABLED.format(name=self.instance.name))
+
+    def credentials(self) -> CredentialProvider:
+        """The file's."""
+        return self._credentials
+
+    def retry(self) -> RetryPolicy:
+        """The first rate limit is held."""
+        return failures.InitialRateLimitRetry(self.settings, self.instance.random)
+
+    def headers(self, call: UpstreamCall) -> dict[str, str]:
+        """What tells the API that this is an OAuth token and that cache markers count."""
+        own = {"x-dashscope-authtype": "qwen-oauth", "x-dashscope-cachecontrol": "enable"}
+        return super().headers(call) | own
+
+    def body(self, call: UpstreamCall) -> bytes:
+        """The conversation in the shape that the API demands."""
+        return shaped(call.body).bytes
+
+    def classify(self, call: UpstreamCall, status: int, headers: Mapping[str, str], body: bytes) -> ConnectorError:
+        """By the provider's own rules."""
+        just_issued = self._credentials.just_issued(call.credential)
+        return failures.classify(status, headers, body, self.instance.clock(), just_issued=just_issued)
+
+    @classmethod
+    def simulator(cls) -> Simulator:
+        """The provider's stand-in."""
+        from .simulator import QwenSimulator
+
+        return QwenSimulator()
+
+
+@hookimpl
+def llmgate_register_connectors() -> type[Connector]:
+    """One connector."""
+    return QwenOAuth

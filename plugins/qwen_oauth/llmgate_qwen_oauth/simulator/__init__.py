@@ -1,0 +1,11 @@
+"""A strict stand-in for the Qwen portal and its OAuth issuer, for `llmgate serve --demo` and for tests.
+
+Written from the published protocol alone, sharing no code with the connector, so that neither can hide the
+other's mistakes.
+"""
+
+from __future__ import annotations
+
+from .server import QwenSimulator
+
+__all__ = ["QwenSimulator"]

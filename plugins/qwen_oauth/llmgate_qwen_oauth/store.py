@@ -1,0 +1,119 @@
+"""The Qwen CLI's credential file: read, checked, and written so that a crash leaves a whole file, old or new."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+FILE_NAME = "oauth_creds.json"
+
+
+class Unusable(Exception):  # noqa: N818 - it says what the file is
+    """The file holds no credentials that can be used; the text says why, without its content."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the file says. `expires_at` is Unix time in seconds; the file itself has milliseconds.
+
+    `fields` are all of its members, those that we do not know too.
+    """
+
+    access_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False)
+    expires_at: float
+    resource_url: str | None
+    fields: Mapping[str, Any] = field(repr=False)
+
+    def refreshed(self, reply: Mapping[str, Any], now: float) -> Stored:
+        """The same with what a token reply brought; what the reply leaves out stays as it was.
+
+        Raises:
+            Unusable: the reply holds no access token.
+        """
+        brought = {name: value for name, value in reply.items() if name in TAKEN and value}
+        seconds = reply.get("expires_in")
+        lifetime = float(seconds) if isinstance(seconds, int | float) and not isinstance(seconds, bool) else 3600.0
+        expiry = {"expiry_date": int((now + lifetime) * 1000)}
+        if "access_token" not in brought:
+            raise Unusable("it holds no `access_token`")
+        return stored({**self.fields, **brought, **expiry})
+
+
+TAKEN = ("access_token", "refresh_token", "token_type", "resource_url")
+
+
+def default_path(environ: Mapping[str, str], home: Path) -> Path:
+    """`$QWEN_HOME/oauth_creds.json`, else `~/.qwen/oauth_creds.json`."""
+    folder = environ.get("QWEN_HOME")
+    return (expanded(folder, home) if folder else home / ".qwen") / FILE_NAME
+
+
+def expanded(path: str | Path, home: Path) -> Path:
+    """`~` and relative paths made absolute."""
+    text = str(path)
+    if text == "~" or text.startswith(("~/", "~\\")):
+        return home / text[2:]
+    return Path(text).absolute()
+
+
+def read(path: Path) -> Stored:
+    """The credentials in `path`.
+
+    Raises:
+        Unusable: missing, unreadable, half-written or incomplete.
+    """
+    try:
+        fields = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise Unusable("there is no such file") from None
+    except OSError as error:
+        raise Unusable(f"it cannot be read ({(error.strerror or 'it failed').lower()})") from None
+    except (ValueError, RecursionError):
+        raise Unusable("it is not JSON, or only half of it") from None
+    return stored(fields)
+
+
+def stored(fields: Any) -> Stored:
+    """The members of the file as credentials; raises Unusable."""
+    if not isinstance(fields, dict):
+        raise Unusable("it is not a JSON object")
+    access, refresh, expiry = (fields.get(name) for name in ("access_token", "refresh_token", "expiry_date"))
+    resource = fields.get("resource_url")
+    if not isinstance(access, str) or not access or not access.isprintable():
+        raise Unusable("it holds no `access_token`")
+    if isinstance(expiry, bool) or not isinstance(expiry, int | float):
+        raise Unusable("its `expiry_date` is not a number")
+    return Stored(
+        access,
+        refresh if isinstance(refresh, str) and refresh else None,
+        expiry / 1000,
+        resource if isinstance(resource, str) and resource.strip() else None,
+        fields,
+    )
+
+
+def write(path: Path, credentials: Stored) -> None:
+    """Replaces the file in one step: a temporary file beside it, mode 0600, flushed to disk, renamed.
+
+    Raises:
+        OSError: it could not be written; the old file is untouched.
+    """
+    target = Path(os.path.realpath(path))  # a link stays a link
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = target.with_name(f"{target.name}.tmp.{os.getpid()}.{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(dict(credentials.fields), file, indent=2, ensure_ascii=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import string
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmgate_core.errors import SelectorError
+from llmgate_core.selector import MAX_LENGTH, Leaf, Names, RoutePlan, closest, parse, resolve
+
+
+def leaf_of(text: str) -> Leaf:
+    (leaf,) = parse(text).branches
+    return leaf
+
+
+def refused(call: Callable[..., Any], *args: Any) -> SelectorError:
+    with pytest.raises(SelectorError) as caught:
+        call(*args)
+    return caught.value
+
+
+def attempted(call: Callable[..., RoutePlan], *args: Any) -> RoutePlan | SelectorError:
+    try:
+        return call(*args)
+    except SelectorError as error:
+        return error
+
+
+# parse: what is understood
+
+
+@pytest.mark.parametrize(
+    ("text", "leaf"),
+    [
+        ("gpt-4o", Leaf(None, "gpt-4o")),
+        ("qwen-oauth:qwen3-coder-plus", Leaf("qwen-oauth", "qwen3-coder-plus")),
+        ("openai-compatible.local:m", Leaf("openai-compatible.local", "m")),
+        ("llama3:8b", Leaf("llama3", "8b")),
+        ("a:b:c", Leaf("a", "b:c")),
+        ("vendor/model:variant", Leaf(None, "vendor/model:variant")),
+        ("router:vendor/model:variant", Leaf("router", "vendor/model:variant")),
+        ("sonnet[1m]", Leaf(None, "sonnet[1m]")),
+        ("My Model.gguf", Leaf(None, "My Model.gguf")),
+        ("50%-off", Leaf(None, "50%-off")),
+        ("通义:千问", Leaf("通义", "千问")),
+        ("m?a=1", Leaf(None, "m", (("a", "1"),))),
+        ("m?b=1&a=2", Leaf(None, "m", (("b", "1"), ("a", "2")))),
+        ("m?a=", Leaf(None, "m", (("a", ""),))),
+        ("m?a=x=y?z", Leaf(None, "m", (("a", "x=y?z"),))),
+        ("m?a=1+1%2B%20%7c%E9%80%9A", Leaf(None, "m", (("a", "1+1+ |通"),))),
+        ("m?%61=1", Leaf(None, "m", (("a", "1"),))),
+        ("m?u=http://x:1", Leaf(None, "m", (("u", "http://x:1"),))),
+    ],
+)
+def test_parse(text: str, leaf: Leaf) -> None:
+    assert parse(text) == RoutePlan((leaf,))
+
+
+# parse: what is refused, and where
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "reason"),
+    [
+        ("", 0, "the selector is empty; write `BACKEND:MODEL`, or a model of the default backend"),
+        (":m", 0, "the name of a backend is missing before `:`"),
+        ("b:", 2, "the name of a model is missing"),
+        ("?a=1", 0, "the name of a model is missing"),
+        ("b:?a=1", 2, "the name of a model is missing"),
+        (" m", 0, "a space is not allowed here"),
+        ("m ", 1, "a space is not allowed here"),
+        ("   ", 0, "a space is not allowed here"),
+        ("b :m", 1, "a space is not allowed here"),
+        ("b: m", 2, "a space is not allowed here"),
+        ("b:m  ?a=1", 3, "a space is not allowed here"),
+        ("a\nb", 1, "the character U+000A is not allowed in a selector"),
+        ("\tm", 0, "the character U+0009 is not allowed in a selector"),
+        ("m\u00a0", 1, "the character U+00A0 is not allowed in a selector"),
+        ("m\ud800", 1, "the character U+D800 is not allowed in a selector"),
+        ("m?", 2, "expected `name=value`"),
+        ("m?a", 2, "expected `name=value`"),
+        ("m?a=1&", 6, "expected `name=value`"),
+        ("m?a=1&&b=2", 6, "expected `name=value`"),
+        ("m?=1", 2, "the name of a parameter is missing before `=`"),
+        ("m?a=1&b=2&a=3", 10, "the parameter `a` is given twice"),
+        ("m?a=1&%61=3", 6, "the parameter `a` is given twice"),
+        ("m?a=1%", 5, "`%` must be followed by two hexadecimal digits"),
+        ("m?a=%20%zz", 7, "`%` must be followed by two hexadecimal digits"),
+        ("m?a%4=1", 3, "`%` must be followed by two hexadecimal digits"),
+        ("m?a=x%FF", 5, "the percent escapes are not UTF-8"),
+        ("m?a=x%0A", 5, "the percent escapes give an unprintable character"),
+    ],
+)
+def test_parse_refuses(text: str, column: int, reason: str) -> None:
+    error = refused(parse, text)
+    assert (error.reason, error.column) == (reason, column)
+    assert (error.status, error.code, error.param) == (400, "invalid_selector", "model")
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "char", "escape"),
+    [
+        ("a:m|b:m", 3, "|", "%7C"),
+        ("a:m^b:m", 3, "^", "%5E"),
+        ("a:m!b:m", 3, "!", "%21"),
+        ("m?stop=a|b", 8, "|", "%7C"),
+        ("[weight=3]a:m", 0, "[", "%5B"),
+        ("hybrid:[a:m,b:m]", 7, "[", "%5B"),
+        ("[a]", 0, "[", "%5B"),
+    ],
+)
+def test_parse_refuses_several_branches(text: str, column: int, char: str, escape: str) -> None:
+    error = refused(parse, text)
+    assert error.column == column
+    assert error.reason == (
+        f"`{char}` cannot be used here: this version routes to one backend (inside a query, write it as `{escape}`)"
+    )
+
+
+def test_the_caret_stands_under_the_column() -> None:
+    assert str(refused(parse, "m?top_p=1&x")) == "expected `name=value`\n  m?top_p=1&x\n            ^"
+
+
+def test_what_cannot_be_printed_is_not_echoed() -> None:
+    error = refused(parse, "a\x1b[2J\nb")
+    assert error.text == "a\ufffd[2J\ufffdb"
+    assert error.column == 1
+
+
+def test_length_limit() -> None:
+    assert leaf_of("m" * MAX_LENGTH).model == "m" * MAX_LENGTH
+    error = refused(parse, "m" * (MAX_LENGTH + 1))
+    assert error.reason == "the selector is longer than 4096 characters"
+    assert error.text == "m" * 60 + "..."
+    assert error.column == len(error.text)
+
+
+# parse: properties
+
+near_misses = st.text(alphabet=string.ascii_letters + ":/?&=%+.|^![]{} \n\x00\u00a0通\ud800" + string.digits)
+
+
+@settings(deadline=None, max_examples=300)
+@given(near_misses | st.text())
+def test_any_text_parses_or_says_where_it_is_wrong(text: str) -> None:
+    plan = attempted(parse, text)
+    if isinstance(plan, SelectorError):
+        assert 0 <= plan.column <= len(plan.text) == len(text)
+    else:
+        assert parse(str(plan)) == plan
+
+
+names = st.text(alphabet=string.ascii_letters + "-._", min_size=1)
+models = st.text(alphabet=string.ascii_letters + "-._:/[]%=&+", min_size=1).filter(lambda m: m[0] != "[")
+printable = st.text().filter(str.isprintable)
+queries = st.dictionaries(printable.filter(bool), printable, max_size=4).map(lambda pairs: tuple(pairs.items()))
+
+
+@settings(deadline=None, max_examples=200)
+@given(names, models, queries)
+def test_every_plan_with_a_backend_survives_its_text(
+    backend: str, model: str, query: tuple[tuple[str, str], ...]
+) -> None:
+    plan = RoutePlan((Leaf(backend, model, query),))
+    if len(str(plan)) <= MAX_LENGTH:
+        assert parse(str(plan)) == plan
+
+
+# resolve
+
+SEVERAL = Names(
+    enabled=(
+        "qwen-oauth.default",
+        "minimax.default",
+        "minimax.china",
+        "openai-compatible.local",
+        "openai-compatible.router",
+        "anthropic.work",
+    ),
+    disabled=("gemini.default",),
+    aliases={"router": "openai-compatible.router"},
+)
+WITH_DEFAULT = replace(SEVERAL, default="qwen-oauth:qwen3-coder-plus")
+ONE = Names(enabled=("openai-compatible.ollama",), aliases={"ollama": "openai-compatible.ollama"})
+LISTED = "`anthropic.work`, `minimax`, `minimax.china`, `openai-compatible.local`, `qwen-oauth`, `router`"
+
+
+def resolved(text: str, names: Names) -> Leaf:
+    (leaf,) = resolve(parse(text), names).branches
+    return leaf
+
+
+@pytest.mark.parametrize(
+    ("names", "text", "leaf"),
+    [
+        # a name that the configuration knows
+        (SEVERAL, "qwen-oauth:m", Leaf("qwen-oauth.default", "m")),
+        (SEVERAL, "qwen-oauth.default:m:1", Leaf("qwen-oauth.default", "m:1")),
+        (SEVERAL, "router:vendor/m:free", Leaf("openai-compatible.router", "vendor/m:free")),
+        (SEVERAL, "openai-compatible.router:m", Leaf("openai-compatible.router", "m")),
+        # a connector: its instance `default`, or its only one
+        (SEVERAL, "minimax:m", Leaf("minimax.default", "m")),
+        (SEVERAL, "anthropic:m", Leaf("anthropic.work", "m")),
+        (Names(("x.a",), disabled=("x.b",)), "x:m", Leaf("x.a", "m")),
+        # an alias outranks a connector, a full name outranks an alias
+        (Names(("a.default", "b.a"), aliases={"a": "b.a"}), "a:m", Leaf("b.a", "m")),
+        (Names(("a.default", "b.a"), aliases={"a.default": "b.a"}), "a.default:m", Leaf("a.default", "m")),
+        # no backend, or a prefix that is none: the default backend, with all of the text
+        (WITH_DEFAULT, "gpt-4o", Leaf("qwen-oauth.default", "gpt-4o")),
+        (WITH_DEFAULT, "llama3:8b?seed=1", Leaf("qwen-oauth.default", "llama3:8b", (("seed", "1"),))),
+        (WITH_DEFAULT, "vendor/m:free", Leaf("qwen-oauth.default", "vendor/m:free")),
+        (WITH_DEFAULT, "minimax/m:free", Leaf("qwen-oauth.default", "minimax/m:free")),
+        # the default's model answers to the word `default` alone
+        (WITH_DEFAULT, "default?seed=1", Leaf("qwen-oauth.default", "qwen3-coder-plus", (("seed", "1"),))),
+        (WITH_DEFAULT, "minimax:default", Leaf("minimax.default", "default")),
+        (Names(("a.b", "c.d"), default="a.b"), "default", Leaf("a.b", "default")),
+        (Names(("a.b", "c.d"), default="a.b:x:y"), "default", Leaf("a.b", "x:y")),
+        # the only enabled backend need not be called the default
+        (ONE, "gpt-4o", Leaf("openai-compatible.ollama", "gpt-4o")),
+        (ONE, "vendor/m:free", Leaf("openai-compatible.ollama", "vendor/m:free")),
+        # a version number makes a model, although `llama3` and `ollama` are two letters apart
+        (ONE, "llama3:8b", Leaf("openai-compatible.ollama", "llama3:8b")),
+        # two edits would leave nothing of a name so short
+        (Names(("hf.default",)), "phi:2b", Leaf("hf.default", "phi:2b")),
+    ],
+)
+def test_resolve(names: Names, text: str, leaf: Leaf) -> None:
+    assert resolved(text, names) == leaf
+
+
+@pytest.mark.parametrize(
+    ("names", "text", "reason"),
+    [
+        (
+            WITH_DEFAULT,
+            "qwen-oath:x",
+            "there is no backend `qwen-oath` (did you mean `qwen-oauth`?); write `BACKEND:x` with one of the "
+            f"backends {LISTED}, or `qwen-oauth.default:qwen-oath:x` for the model `qwen-oath:x` of the default "
+            "backend",
+        ),
+        (
+            SEVERAL,
+            "Minmax:x",
+            "there is no backend `Minmax` (did you mean `minimax`?); "
+            f"write `BACKEND:x` with one of the backends {LISTED}",
+        ),
+        (
+            SEVERAL,
+            "llama3:8b",
+            f"there is no backend `llama3`; write `BACKEND:8b` with one of the backends {LISTED}",
+        ),
+        (
+            SEVERAL,
+            "gpt-4o?seed=1",
+            "no backend is named and there is no default backend; "
+            f"write `BACKEND:gpt-4o` with one of the backends {LISTED}",
+        ),
+        (
+            SEVERAL,
+            "gemini:x",
+            "the backend `gemini` is switched off (`enabled: false`); "
+            f"write `BACKEND:x` with one of the backends {LISTED}",
+        ),
+        (
+            Names(("a.default",), default="b:m"),
+            "x",
+            "the default backend `b` is not configured; write `BACKEND:x` with one of the backends `a`",
+        ),
+        (
+            Names(("a.default",), disabled=("b.x", "b.y"), default="b"),
+            "m",
+            "the backend `b` is switched off (`enabled: false`); write `BACKEND:m` with one of the backends `a`",
+        ),
+        (
+            Names(()),
+            "x",
+            "no backend is named and there is no default backend; no backend is enabled: add one to the configuration",
+        ),
+    ],
+)
+def test_resolve_refuses(names: Names, text: str, reason: str) -> None:
+    error = refused(resolve, parse(text), names)
+    assert error.reason == reason
+    assert (error.status, error.code, error.param) == (404, "backend_not_found", "model")
+    assert (error.text, error.column) == (text, 0)
+
+
+def test_resolve_refuses_to_choose_between_instances() -> None:
+    error = refused(resolve, parse("openai-compatible:m"), SEVERAL)
+    assert error.reason == (
+        "`openai-compatible` has several instances and none is called `default`; "
+        "write one of `openai-compatible.local`, `openai-compatible.router`"
+    )
+    assert (error.status, error.code) == (400, "invalid_selector")
+
+
+@pytest.mark.parametrize(("prefix", "near"), [("fake2", True), ("fake", True), ("fake12x", True), ("fakes2xy", False)])
+def test_a_number_in_the_name_of_a_backend_may_be_misspelt(prefix: str, near: bool) -> None:
+    assert near == (closest(prefix, ["fake1"]) is not None)
+    names = Names(("fake1.default", "other.default"), default="other")
+    if near:
+        assert "did you mean `fake1`?" in refused(resolve, parse(f"{prefix}:m"), names).reason
+    else:
+        assert resolved(f"{prefix}:m", names) == Leaf("other.default", f"{prefix}:m")
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.sampled_from([SEVERAL, WITH_DEFAULT, ONE]),
+    st.none() | names | st.sampled_from(["qwen-oauth", "qwen-oath", "minimax.china", "gemini", "router"]),
+    models,
+    queries,
+)
+def test_resolve_ends_at_an_enabled_backend_and_changes_nothing_twice(
+    known: Names, backend: str | None, model: str, query: tuple[tuple[str, str], ...]
+) -> None:
+    plan = attempted(resolve, RoutePlan((Leaf(backend, model, query),)), known)
+    if isinstance(plan, SelectorError):
+        assert 0 <= plan.column <= len(plan.text)
+    else:
+        assert plan.branches[0].backend in known.enabled
+        assert plan.branches[0].query == query
+        assert resolve(plan, known) == plan
+
+
+# closest
+
+
+@pytest.mark.parametrize(
+    ("word", "names", "near"),
+    [
+        ("qwen-oath", ["minimax", "qwen-oauth"], "qwen-oauth"),
+        ("qwn-oath", ["qwen-oauth"], "qwen-oauth"),
+        ("qwn-oth", ["qwen-oauth"], None),
+        ("QWEN-OAUTH", ["qwen-oauth"], "qwen-oauth"),
+        ("amce", ["acme"], "acme"),
+        ("acmeee", ["acme"], "acme"),
+        ("acmeeee", ["acme"], None),
+        ("b", ["a"], None),
+        ("xy", ["ab"], None),
+        ("cart", ["card", "carts", "cat"], "card"),
+        ("anything", [], None),
+    ],
+)
+def test_closest(word: str, names: list[str], near: str | None) -> None:
+    assert closest(word, names) == near
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(alphabet="abc", min_size=5, max_size=9), st.data())
+def test_two_edits_are_found_and_the_exact_name_always_wins(name: str, data: st.DataObject) -> None:
+    word = name
+    for _ in range(2):
+        at = data.draw(st.integers(0, len(word) - 1))
+        new = data.draw(st.sampled_from(["", "x", word[at] + "x"]))
+        word = word[:at] + new + word[at + 1 :]
+    assert closest(word, [name]) == name
+    assert closest(name, [word, name]) == name
