@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from llmgate_core.secret import MissingSecret, Secret
 
 PLAIN = "sk-do-not-show"

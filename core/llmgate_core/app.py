@@ -22,7 +22,7 @@ from .config import GatewayConfig
 from .connectors import Policy
 from .errors import ConfigError, ConnectorError, Problem, SelectorError
 from .executor import Answer, Budget, Executor
-from .frontends.access import Access, BadKeys, CallerKey
+from .frontends.access import Access, BadKeys, KnownKey
 from .frontends.rim import App, Rim, not_found
 from .observe import Redactor
 from .plugins import PluginSet, load
@@ -152,7 +152,7 @@ def require_plugins(config: GatewayConfig, plugins: PluginSet) -> None:
         config.problem(("plugins", "load"), problem) for name, problem in plugins.problems.items() if name not in types
     ]
     if problems:
-        raise ConfigError(sorted(problems))
+        raise ConfigError(problems)
 
 
 def check_selectors(config: GatewayConfig) -> None:
@@ -167,25 +167,25 @@ def check_selectors(config: GatewayConfig) -> None:
         except SelectorError as error:
             problems.append(config.problem((key,), f"`{key}`: {error.reason}"))
     if problems:
-        raise ConfigError(sorted(problems))
+        raise ConfigError(problems)
 
 
-def caller_keys(config: GatewayConfig, environ: Mapping[str, str], redactor: Redactor) -> list[CallerKey]:
+def caller_keys(config: GatewayConfig, environ: Mapping[str, str], redactor: Redactor) -> list[KnownKey]:
     """The keys of `auth.api_keys`, revealed, known to the redactor, and kept as digests.
 
     Raises:
         ConfigError: one cannot be found. A gateway that was meant to be locked must not start open.
     """
-    keys: list[CallerKey] = []
+    keys: list[KnownKey] = []
     problems: list[Problem] = []
     for index, caller in enumerate(config.auth.callers()):
         try:
-            keys.append(CallerKey(caller.name, caller.key.digest(environ)))
+            keys.append(KnownKey(caller.name, caller.key.digest(environ)))
             redactor.learn([caller.key.reveal(environ)])
         except MissingSecret as missing:
             problems.append(config.problem(("auth", "api_keys", index), f"`auth.api_keys`: {missing}"))
     if problems:
-        raise ConfigError(sorted(problems))
+        raise ConfigError(problems)
     return keys
 
 

@@ -91,9 +91,7 @@ class _Entry:
             self.tell((), f"{self.place()}: a backend is named `type` or `type.instance`, of {_LETTERS}")
             return None
         if written and written != prefix:
-            self.tell(
-                (spelling,), f"`{self.key(spelling)}`: must be `{prefix}`, as in the name of the backend."
-            )
+            self.tell((spelling,), f"`{self.key(spelling)}`: must be `{prefix}`, as in the name of the backend.")
         return prefix, instance if dot else "default", None
 
     def alias(self, written: str, spelling: str) -> tuple[str, str, str | None] | None:
@@ -151,9 +149,7 @@ def with_default_backend(config: GatewayConfig, problems: list[Problem]) -> Gate
         made = BackendConfig(name, origin=Origin(where.source, where.line))
         return dataclasses.replace(config, backends=(*config.backends, made))
     if meant is None:
-        told = (
-            "names no backend that is configured; to use a connector's defaults, write the connector's name"
-        )
+        told = "names no backend that is configured; to use a connector's defaults, write the connector's name"
     elif len(meant) > 1:
         told = f"has several instances and none called `default`; write one of `{'`, `'.join(meant)}`"
     elif meant[0] in config.names().disabled:

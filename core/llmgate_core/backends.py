@@ -64,11 +64,7 @@ class Backend:
 
     async def models(self) -> Sequence[ModelInfo]:
         """The models of this backend; raises ConnectorError when they cannot be had."""
-        try:
-            credential = await self.credentials.get()
-        except ConnectorError:
-            credential = None
-        return await self.connector.models(credential)
+        return await self.connector.models(self.credentials.get)
 
     async def aclose(self) -> None:
         """Lets a refresh under way finish, then closes the connector."""
@@ -116,7 +112,7 @@ def build(config: GatewayConfig, plugins: PluginSet, upstream: Upstream, world: 
         problems += found
         decoded.append((backend, cls, settings))
     if problems:
-        raise ConfigError(sorted(problems))
+        raise ConfigError(problems)
     built = [_construct(backend, cls, settings, config, upstream, world) for backend, cls, settings in decoded]
     return Backends(built, config.names())
 

@@ -228,13 +228,11 @@ def config_schema(connector_schemas: Mapping[str, Mapping[str, Any]]) -> dict[st
     """
     schema = json_schema(MainFile)
     by_type = [{"if": _says_type(name), "then": _with_extra(name)} for name in connector_schemas]
-    by_key = {
-        f"^{name}(\\.|$)": {"if": _SAYS_NO_TYPE, "then": _with_extra(name)} for name in connector_schemas
-    }
-    section = _bare(json_schema(BackendSection))
-    schema["properties"]["backends"] |= {
-        "patternProperties": {"^": {"anyOf": [section, {"type": "null"}], "allOf": by_type}, **by_key},
-    }
+    by_key = {f"^{name}(\\.|$)": {"if": _SAYS_NO_TYPE, "then": _with_extra(name)} for name in connector_schemas}
+    section = {**_bare(json_schema(BackendSection)), "type": ["object", "null"]}
+    if by_type:  # an empty `allOf` is not a schema
+        section["allOf"] = by_type
+    schema["properties"]["backends"]["patternProperties"] = {"^": section, **by_key}
     schema["$defs"] = {name: _bare(extra) for name, extra in connector_schemas.items()}
     return schema
 

@@ -161,8 +161,11 @@ class Connector(Protocol):
             ConnectorError: for everything else.
         """
 
-    async def models(self, credential: Credential | None) -> Sequence[ModelInfo]:
-        """What can be asked for. `credential` is None when there is none at the moment."""
+    async def models(self, credential: Callable[[], Awaitable[Credential]]) -> Sequence[ModelInfo]:
+        """What can be asked for; raises ConnectorError when that cannot be found out.
+
+        Awaiting `credential()` may refresh a token, so it is for connectors that have to ask their upstream.
+        """
 
     async def aclose(self) -> None:
         """Releases what the connector itself holds; called once, also after a failed start."""

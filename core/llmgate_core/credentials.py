@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from .errors import ConnectorError
 from .settings import MissingSecret, Secret
 
+
 @dataclass(frozen=True)
 class Credential:
     """One usable proof, fetched anew for every attempt.

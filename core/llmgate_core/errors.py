@@ -68,7 +68,7 @@ class GatewayError(Exception):
     """Base of every error that llmgate raises on purpose."""
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Problem:
     """One thing that is wrong with the configuration, and where.
 
@@ -89,7 +89,7 @@ class ConfigError(GatewayError):
     """The configuration cannot be used. Carries every problem, sorted by file and line."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(problems)
+        self.problems = tuple(sorted(problems, key=lambda problem: (problem.source, problem.line or 0)))
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
@@ -120,14 +120,20 @@ class RequestError(GatewayError):
         self.retry_after = retry_after
 
 
+CARET_WINDOW = 60
+"""Characters of a selector that are shown on either side of a mistake."""
+
+
 class SelectorError(RequestError):
     """The selector in `model` is wrong. `column` counts from 0 inside `text`."""
 
     def __init__(self, message: str, text: str, column: int, *, status: int = 400, code: str = "") -> None:
         self.text = text
         self.column = column
+        begin = max(0, column - CARET_WINDOW)
+        shown = text[begin : column + CARET_WINDOW]
         super().__init__(
-            f"{message}\n  {text}\n  {' ' * column}^",
+            f"{message}\n  {shown}\n  {' ' * (column - begin)}^",
             status=status,
             code=code or "invalid_selector",
             param="model",

@@ -18,7 +18,6 @@ from .backends import Backend, Backends
 from .connectors import Policy, UpstreamCall, UpstreamReply
 from .credentials import Credential
 from .dialects import chat, failures
-
 from .errors import ConnectorError, GatewayError
 from .observe import Redactor
 from .request import Attempt, GatewayRequest, Params, RequestRecord
@@ -204,6 +203,7 @@ class Executor:
                 data = await read_plain(reply)
                 record.usage = chat.read_reply(data)
                 chunks = _one(data)
+                headers["content-length"] = str(len(data))
         except BaseException:
             await close(reply)
             raise

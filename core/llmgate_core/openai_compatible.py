@@ -5,7 +5,7 @@ A subclass sets `name` and `settings`, usually `credentials()`, and overrides a 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from .connectors import HttpReply, Instance, ModelInfo, UpstreamCall, UpstreamReply
@@ -47,10 +47,9 @@ class OpenAICompatible:
 
     # --- seams ---------------------------------------------------------------------------------------------------
 
-    def base_url(self, credential: Credential | None) -> str:
+    def base_url(self, credential: Credential) -> str:
         """Where the API is: the credential's own place, else the settings'."""
-        found = credential.base_url if credential and credential.base_url else self.settings.base_url
-        return str(found).rstrip("/")
+        return str(credential.base_url or self.settings.base_url).rstrip("/")
 
     def url(self, call: UpstreamCall) -> str:
         """Where this call goes."""
@@ -89,13 +88,14 @@ class OpenAICompatible:
             raise self.classify(call, reply.status, reply.headers, await error_body(reply))
         return UpstreamReply(reply.status, reply.headers, self.events(call, reply.chunks), reply.aclose)
 
-    async def models(self, credential: Credential | None) -> Sequence[ModelInfo]:
+    async def models(self, credential: Callable[[], Awaitable[Credential]]) -> Sequence[ModelInfo]:
         """The configured models, else those that the upstream lists."""
         configured = getattr(self.settings, "models", None)
         if configured is not None:
             return [ModelInfo(id) for id in configured]
-        headers = {"accept": "application/json", **(credential.headers if credential else {})}
-        reply = await self.instance.http.send("GET", f"{self.base_url(credential)}/models", headers=headers)
+        found = await credential()
+        headers = {"accept": "application/json", **found.headers}
+        reply = await self.instance.http.send("GET", f"{self.base_url(found)}/models", headers=headers)
         body = await reply.read()
         if reply.status != 200:
             raise chat.upstream_error(reply.status, reply.headers, body, now=self.instance.clock())

@@ -14,7 +14,6 @@ import time
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -25,6 +24,7 @@ from . import hookspecs
 from .connectors import PLUGIN_API, Connector, Frontend, Policy
 from .errors import PluginError
 from .request import RequestRecord
+from .settings import did_you_mean
 
 GROUP = "llmgate"
 BUILTIN = "llmgate_core.builtin"
@@ -61,7 +61,11 @@ class Loaded:
 
     def brings(self) -> dict[str, list[str]]:
         """Names of everything that it registered, by sort."""
-        sorts: dict[str, tuple[type[Any], ...]] = {"connectors": self.connectors, "policies": self.policies, "frontends": self.frontends}
+        sorts: dict[str, tuple[type[Any], ...]] = {
+            "connectors": self.connectors,
+            "policies": self.policies,
+            "frontends": self.frontends,
+        }
         named = {sort: [cls.name for cls in classes] for sort, classes in sorts.items() if classes}
         if self.listener:
             named["hooks"] = ["llmgate_request_finished"]
@@ -165,8 +169,8 @@ def _pick(name: str, installed: Sequence[Installed], brought: Collection[str], b
     if any(name == one.name for one in discover()):
         raise PluginError(f"plugin `{name}` is blocked (`plugins.block` or `LLMGATE_BLOCK_PLUGINS`)")
     known = sorted({one.name for one in installed} | set(brought))
-    close = get_close_matches(name, known, n=1)
-    hint = f"did you mean `{close[0]}`? " if close else ""
+    close = did_you_mean(name, known)
+    hint = f"did you mean `{close}`? " if close else ""
     raise PluginError(
         f"no installed plugin provides connector `{name}`; {hint}(installed: {', '.join(known)}); see `llmgate plugins`"
     )
@@ -207,8 +211,8 @@ def _check_module(module: Any) -> None:
     for name in vars(module):
         if name.startswith("llmgate_") and callable(getattr(module, name)):
             if name not in known:
-                close = get_close_matches(name, known, n=1)
-                raise PluginError(f"has an unknown hook `{name}`" + (f"; did you mean `{close[0]}`?" if close else ""))
+                close = did_you_mean(name, known)
+                raise PluginError(f"has an unknown hook `{name}`" + (f"; did you mean `{close}`?" if close else ""))
             if not hasattr(getattr(module, name), f"{hookspecs.PROJECT}_impl"):
                 raise PluginError(f"`{name}` is not marked with `@hookimpl`, so it would never be called")
 

@@ -56,9 +56,7 @@ class Secret:
         if self._scheme == "file":
             return self._from_file(environ)
         if not self._place:
-            raise MissingSecret(
-                "the secret in the configuration is empty; write it, or `env:NAME` or `file:PATH`"
-            )
+            raise MissingSecret("the secret in the configuration is empty; write it, or `env:NAME` or `file:PATH`")
         return self._place
 
     def _from_environment(self, environ: Mapping[str, str]) -> str:

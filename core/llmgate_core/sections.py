@@ -134,9 +134,7 @@ class ParametersConfig:
 class LoggingConfig:
     """What is logged, to standard error."""
 
-    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="The least level.")] = (
-        "info"
-    )
+    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="The least level.")] = "info"
     format: Annotated[Literal["text", "json"], Meta(description="For people or for machines.")] = "text"
 
 
@@ -296,24 +294,20 @@ class BackendSection:
 
     type: Annotated[str | None, Meta(min_length=1, description="The connector's name.")] = None
     connector: Annotated[str | None, Meta(min_length=1, description="Another spelling of `type`.")] = None
-    extra: Annotated[dict[str, Any], Meta(description="The connector's own settings.")] = field(
-        default_factory=dict
+    extra: Annotated[dict[str, Any], Meta(description="The connector's own settings.")] = field(default_factory=dict)
+    default_params: Annotated[dict[str, Any], Meta(description="Parameters for requests that do not set them.")] = (
+        field(default_factory=dict)
     )
-    default_params: Annotated[
-        dict[str, Any], Meta(description="Parameters for requests that do not set them.")
-    ] = field(default_factory=dict)
-    forced_params: Annotated[
-        dict[str, Any], Meta(description="Parameters that replace whatever the request says.")
-    ] = field(default_factory=dict)
+    forced_params: Annotated[dict[str, Any], Meta(description="Parameters that replace whatever the request says.")] = (
+        field(default_factory=dict)
+    )
     timeouts: Annotated[
         TimeoutsConfig, Meta(description="Timeouts of this backend, where they differ from the common ones.")
     ] = TimeoutsConfig()
     enabled: Annotated[bool, Meta(description="Whether requests may reach it.")] = True
 
 
-def decode_section(
-    cls: type[T], data: Mapping[str, Any], origin: Origin, prefix: str, problems: list[Problem]
-) -> T:
+def decode_section(cls: type[T], data: Mapping[str, Any], origin: Origin, prefix: str, problems: list[Problem]) -> T:
     """Decodes what is right of `data` and tells the rest, so that one mistake hides no other."""
     section, faults = decode(cls, data, prefix=prefix)
     if section is not None:

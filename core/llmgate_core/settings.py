@@ -197,8 +197,8 @@ class _Decoder:
         for arm in arms:
             trial = _Decoder(self.prefix)
             result = trial.convert(arm, value, path)
-            # Faults further inside mean that the shape was right: they say more than "expected a or b".
-            if not trial.faults or all(len(where) > len(path) for where, _ in trial.faults):
+            # Where the type is right, what else is wrong says more than "expected a or b".
+            if not trial.faults or _name_of(arm) == _type_of(value):
                 self.faults += trial.faults
                 return result
         names = " or ".join(f"`{_name_of(arm)}`" for arm in arms)
@@ -291,9 +291,7 @@ def _demands(kind: Any, metas: Iterable[msgspec.Meta]) -> str:
             f"be greater than {meta.gt}": meta.gt,
             f"be at most {meta.le}": meta.le,
             f"be less than {meta.lt}": meta.lt,
-            "not be empty"
-            if meta.min_length == 1
-            else f"have at least {meta.min_length} {unit}": meta.min_length,
+            "not be empty" if meta.min_length == 1 else f"have at least {meta.min_length} {unit}": meta.min_length,
             f"have at most {meta.max_length} {unit}": meta.max_length,
             f"match `{meta.pattern}`": meta.pattern,
         }
@@ -314,6 +312,8 @@ def _type_of(value: Any) -> str:
 
 def _name_of(hint: Any) -> str:
     kind, _ = _unwrap(hint)
+    if (choices := _choices(kind)) is not None:
+        return "` or `".join(map(str, choices))
     kind = get_origin(kind) or kind
     if dataclasses.is_dataclass(kind) or kind is Mapping:
         return "mapping"

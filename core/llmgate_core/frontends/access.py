@@ -16,7 +16,7 @@ OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 
 
 @dataclass(frozen=True)
-class CallerKey:
+class KnownKey:
     """One caller's key: a name for logs, and the SHA-256 of the key, which is all that is kept of it."""
 
     name: str
@@ -68,7 +68,7 @@ class Access:
     """
 
     def __init__(
-        self, keys: Sequence[CallerKey], hosts: Sequence[str], origins: Sequence[str], bad_keys: BadKeys
+        self, keys: Sequence[KnownKey], hosts: Sequence[str], origins: Sequence[str], bad_keys: BadKeys
     ) -> None:
         self._keys = tuple(keys)
         self._hosts = frozenset(host.lower() for host in hosts)

@@ -22,6 +22,7 @@ logger = logging.getLogger("llmgate.frontends")
 
 RECORD = "llmgate.record"
 CLIENT_CLOSED = 499
+LEFTOVER_SECONDS = 10.0
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -77,15 +78,15 @@ class Rim:
         # Starlette's routes raise HTTPException for a wrong method only inside an "app".
         scope["app"] = self
         started = self._monotonic()
-        sender = Sender(send, record, started, self._monotonic)
+        sender, receiver = Sender(send, record, started, self._monotonic), Receiver(receive)
         try:
             await self._admit(scope, record)
-            await self._app(scope, receive, sender)
+            await self._app(scope, receiver, sender)
         except ClientGone:
             record.outcome = "client_closed"
             record.status = record.status or CLIENT_CLOSED
         except Exception as error:
-            await self._answer(error, record, sender)
+            await self._answer(error, record, sender, receiver)
         except asyncio.CancelledError:
             record.outcome, record.error = "cut_off", "the gateway is shutting down"
             raise
@@ -103,23 +104,20 @@ class Rim:
                 await self._sleep(refused.hold)
             raise refused.error from None
 
-    async def _answer(self, error: Exception, record: RequestRecord, sender: Sender) -> None:
+    async def _answer(self, error: Exception, record: RequestRecord, sender: Sender, receiver: Receiver) -> None:
         """Tells the caller what was raised, in its own dialect, if nothing has been said yet."""
         if isinstance(error, HTTPException):
             error = wrong_method(record, error)
-        if not isinstance(error, RequestError | ConnectorError):
+        expected = isinstance(error, RequestError | ConnectorError)
+        if not expected:
             logger.exception("%s %s %s", record.id, record.method, record.path, exc_info=error)
-        record.error = (
-            self._redactor.strike(str(error))
-            if isinstance(error, RequestError | ConnectorError)
-            else (f"{type(error).__name__}")
-        )
+        record.error = self._redactor.strike(str(error)) if expected else type(error).__name__
         if sender.started:
             record.outcome = "cut_off"
             return
         record.outcome = "rejected" if isinstance(error, RequestError) else "failed"
         answer = chat.error_answer(error, context=context(record))
-        headers = {"content-type": "application/json", **answer.headers, **attempt_headers(record)}
+        headers = {**answer.headers, "content-length": str(len(answer.body)), **attempt_headers(record)}
         await sender(
             {
                 "type": "http.response.start",
@@ -127,7 +125,42 @@ class Rim:
                 "headers": [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()],
             }
         )
-        await sender({"type": "http.response.body", "body": answer.body})
+        await sender({"type": "http.response.body", "body": answer.body, "more_body": True})
+        await receiver.use_up(LEFTOVER_SECONDS, then=sender({"type": "http.response.body", "body": b""}))
+
+
+class Receiver:
+    """ASGI `receive` that knows whether the caller's body has come to its end."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._ended = False
+
+    async def __call__(self) -> Message:
+        """The next message."""
+        message = await self._receive()
+        self._ended = self._ended or not message.get("more_body", False)
+        return message
+
+    async def use_up(self, seconds: float, *, then: Awaitable[None]) -> None:
+        """Takes what the caller is still sending, `seconds` at most, and goes on taking while `then` is awaited.
+
+        A refusal can be said before the body has arrived. A client that is still writing would not read it, and
+        hypercorn's last `send` would wait for ever for room in a queue that nobody empties.
+        """
+        if self._ended:
+            await then
+            return
+        leftover = asyncio.create_task(self._discard())
+        try:
+            await asyncio.wait({leftover}, timeout=seconds)
+            await then
+        finally:
+            leftover.cancel()
+
+    async def _discard(self) -> None:
+        while not self._ended:
+            await self()
 
 
 class Sender:
@@ -174,7 +207,7 @@ def wrong_method(record: RequestRecord, error: HTTPException) -> RequestError:
     """Starlette's 405, in our words."""
     allowed = (error.headers or {}).get("Allow", "")
     return RequestError(
-        f"{record.method} is not what {record.path} takes; it takes {allowed}",
+        f"`{record.method}` is not allowed on {record.path}; it takes {allowed}",
         status=error.status_code,
         code="method_not_allowed",
     )

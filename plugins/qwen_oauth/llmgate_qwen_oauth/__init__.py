@@ -28,8 +28,8 @@ from .settings import OVERRIDE_FLAG, QwenSettings
 LLMGATE_PLUGIN_API = 1
 
 DISABLED = (
-    "Forbidden: the backend `{name}` is for llmgate's own development and debugging, and is switched off. The switch is "
-    f"`{OVERRIDE_FLAG}`, or `enable_qwen_oauth_backend_debugging_override: true` in its `extra`; "
+    "Forbidden: the backend `{name}` is for llmgate's own development and debugging, and is switched off. "
+    f"The switch is `{OVERRIDE_FLAG}`, or `enable_qwen_oauth_backend_debugging_override: true` in its `extra`; "
     "read the plugin's page before you use it."
 )
 STANDING = (

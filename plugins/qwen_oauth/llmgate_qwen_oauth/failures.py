@@ -49,7 +49,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, now: float, *
 
 @dataclass(frozen=True)
 class InitialRateLimitRetry:
-    """Holds the first recoverable rate limit of a request and tries once more: never twice, never longer than the cap."""
+    """Holds a request's first recoverable rate limit and tries once more: never twice, never longer than the cap."""
 
     settings: QwenSettings
     random: random.Random

@@ -87,7 +87,7 @@ class QwenSimulator:
         refusals: why requests were refused, in words.
     """
 
-    def __init__(self, *, token_seconds: float = 20.0, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, *, token_seconds: float = 60.0, now: Callable[[], float] = time.time) -> None:
         self.now = now
         self.token_seconds = token_seconds
         self.refresh_delay = 0.0
