@@ -30,6 +30,8 @@ check: $(VENV)/developer
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@# Apart, because several folders are called `tests`.
+	for plugin in $(PLUGINS); do $(BIN)/mypy $$plugin/tests || exit 1; done
 
 format: $(VENV)/developer
 	$(BIN)/ruff check --fix .

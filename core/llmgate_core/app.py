@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from starlette.routing import BaseRoute, Router
 from . import selector
 from .backends import Backend, Backends, World, build
 from .config import GatewayConfig
-from .connectors import Policy
-from .errors import ConfigError, ConnectorError, Problem, SelectorError
+from .connectors import ModelInfo, Policy
+from .errors import ConfigError, ConnectorError, PluginError, Problem, SelectorError
 from .executor import Answer, Budget, Executor
 from .frontends.access import Access, BadKeys, KnownKey
 from .frontends.rim import App, Rim, not_found
@@ -34,13 +34,20 @@ from .upstream import Upstream
 
 logger = logging.getLogger("llmgate.app")
 
-MODELS_SECONDS = 60.0
 MODELS_TIMEOUT_SECONDS = 10.0
 
 
 def real_world() -> World:
     """The World of a process that serves."""
     return World(clock=time.time, random=random.Random(), environ=os.environ, home=Path.home())  # noqa: S311
+
+
+@dataclass
+class Catalogue:
+    """Ids that can be asked for, each with its backend's name; and why some backends list nothing."""
+
+    models: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -71,17 +78,22 @@ class Gateway:
             answer.headers["x-llmgate-selector"] = str(plan)
         return answer
 
-    async def models(self) -> dict[str, str]:
-        """Ids that can be asked for, each with its backend's name; a backend that cannot say is left out."""
-        listed: dict[str, str] = {}
+    async def models(self) -> Catalogue:
+        """What can be asked for: `backend:model` everywhere, and the bare names of the default backend."""
+        catalogue = Catalogue()
         bare: dict[str, str] = {}
         default = self._default_backend()
-        for backend, ids in await asyncio.gather(*(self._models_of(backend) for backend in self.backends)):
-            short = backend.name.removesuffix(".default")
-            listed |= {f"{short}:{id}": backend.name for id in ids}
+        for backend, found in await asyncio.gather(*(self._models_of(backend) for backend in self.backends)):
+            if isinstance(found, str):
+                logger.info("models of backend %s: %s", backend.name, found)
+                catalogue.missing[backend.name] = found
+                continue
+            short = self.backends.names.short[backend.name]
+            catalogue.models |= {f"{short}:{model.id}": backend.name for model in found}
             if backend.name == default:
-                bare = dict.fromkeys(ids, backend.name)
-        return listed | bare
+                bare = {model.id: backend.name for model in found}
+        catalogue.models |= bare
+        return catalogue
 
     def _default_backend(self) -> str | None:
         try:
@@ -89,15 +101,18 @@ class Gateway:
         except SelectorError:
             return None
 
-    async def _models_of(self, backend: Backend) -> tuple[Backend, list[str]]:
+    async def _models_of(self, backend: Backend) -> tuple[Backend, Sequence[ModelInfo] | str]:
+        """The models of one backend, or why they cannot be listed."""
         try:
             async with asyncio.timeout(MODELS_TIMEOUT_SECONDS):
-                return backend, [model.id for model in await backend.models()]
-        except (ConnectorError, TimeoutError) as error:
-            logger.info("models of backend %s: %s", backend.name, error or "no answer in time")
-        except Exception:
+                return backend, await backend.models(self.redactor.learn)
+        except ConnectorError as error:
+            return backend, self.redactor.strike(error.message)
+        except TimeoutError:
+            return backend, f"no answer within {MODELS_TIMEOUT_SECONDS:g} s"
+        except Exception as error:
             logger.exception("models of backend %s", backend.name)
-        return backend, []
+            return backend, f"its connector raised {type(error).__name__}"
 
     async def aclose(self) -> None:
         """Closes backends, then connections."""
@@ -124,7 +139,7 @@ def create_app(
     redactor = redactor or Redactor()
     plugins = plugins or load(config.plugin_names(), block=config.plugins.block)
     require_plugins(config, plugins)
-    check_selectors(config)
+    check_force_model(config)
     keys = caller_keys(config, world.environ, redactor)
     upstream = Upstream(world.environ)
     backends = build(config, plugins, upstream, world)
@@ -148,26 +163,23 @@ def require_plugins(config: GatewayConfig, plugins: PluginSet) -> None:
         if backend.type not in plugins.connectors
     ]
     types = {backend.type for backend in config.backends}
-    problems += [
-        config.problem(("plugins", "load"), problem) for name, problem in plugins.problems.items() if name not in types
-    ]
+    for one in plugins.loaded:
+        if one.problem and one.plugin.is_file:
+            problems.append(Problem("the command line", None, one.problem))
+        elif one.problem and one.plugin.name not in types:
+            problems.append(config.problem(("plugins", "load"), one.problem))
     if problems:
         raise ConfigError(problems)
 
 
-def check_selectors(config: GatewayConfig) -> None:
-    """Raises ConfigError for a `force_model` or `default_backend` that could never route."""
-    problems = []
-    names = config.names()
-    for key, text in (("force_model", config.force_model), ("default_backend", config.default_backend)):
-        if text is None:
-            continue
-        try:
-            selector.resolve(selector.parse(text if key == "force_model" else "any"), names)
-        except SelectorError as error:
-            problems.append(config.problem((key,), f"`{key}`: {error.reason}"))
-    if problems:
-        raise ConfigError(problems)
+def check_force_model(config: GatewayConfig) -> None:
+    """Raises ConfigError for a `force_model` that could never route."""
+    if config.force_model is None:
+        return
+    try:
+        selector.resolve(selector.parse(config.force_model), config.names())
+    except SelectorError as error:
+        raise ConfigError([config.problem(("force_model",), f"`force_model`: {error.reason}")]) from None
 
 
 def caller_keys(config: GatewayConfig, environ: Mapping[str, str], redactor: Redactor) -> list[KnownKey]:
@@ -190,17 +202,30 @@ def caller_keys(config: GatewayConfig, environ: Mapping[str, str], redactor: Red
 
 
 def make_policies(config: GatewayConfig, plugins: PluginSet) -> Sequence[Policy]:
-    """All policies, constructed; the built-in one for URI parameters gets its settings from `parameters`."""
-    return [
-        cls(UriParamsSettings(config.parameters.on_error)) if cls is UriParams else cls(None)
-        for cls in plugins.policies
-    ]
+    """All policies, constructed; the built-in one for URI parameters gets its settings from `parameters`.
+
+    Raises:
+        PluginError: the constructor of one raised.
+    """
+    made: list[Policy] = []
+    for cls in plugins.policies:
+        settings = UriParamsSettings(config.parameters.on_error) if cls is UriParams else None
+        try:
+            made.append(cls(settings))
+        except Exception as error:
+            text = f"policy `{cls.name}` raised {type(error).__name__} when constructed: {error}"
+            raise PluginError(text) from error
+    return made
 
 
 def _router(gateway: Gateway) -> Router:
     routes: list[BaseRoute] = []
     for cls in gateway.plugins.frontends:
-        routes += cls(None).routes(gateway)
+        try:
+            routes += cls(None).routes(gateway)
+        except Exception as error:
+            text = f"front end `{cls.name}` raised {type(error).__name__} when constructed: {error}"
+            raise PluginError(text) from error
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:

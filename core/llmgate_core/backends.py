@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .config import BackendConfig, GatewayConfig, decode_extra
 from .connectors import Connector, Instance, ModelInfo
-from .credentials import SingleFlight
+from .credentials import Credential, SingleFlight
 from .errors import ConfigError, ConnectorError, PluginError, Problem
 from .plugins import PluginSet, settings_type
 from .retry import RetryPolicy
@@ -62,9 +62,21 @@ class Backend:
             return Readiness(False, f"its connector raised {type(error).__name__}; see the log")
         return Readiness(status.ready, status.detail)
 
-    async def models(self) -> Sequence[ModelInfo]:
-        """The models of this backend; raises ConnectorError when they cannot be had."""
-        return await self.connector.models(self.credentials.get)
+    async def models(self, learn: Callable[[Iterable[str]], None] = lambda _: None) -> Sequence[ModelInfo]:
+        """The models of this backend; raises ConnectorError when they cannot be had, or must not be used.
+
+        Args:
+            learn: told the secrets of a credential before it is used, as an upstream may echo it.
+        """
+
+        self.connector.check()
+
+        async def credential() -> Credential:
+            found = await self.credentials.get()
+            learn(found.secrets())
+            return found
+
+        return await self.connector.models(credential)
 
     async def aclose(self) -> None:
         """Lets a refresh under way finish, then closes the connector."""

@@ -125,6 +125,10 @@ class ApiKey:
         return CredentialStatus(True, f"key from {self._secret.label}")
 
 
+CLOSE_SECONDS = 5.0
+"""How long the end of the gateway waits for a renewal that is under way."""
+
+
 class SingleFlight:
     """One provider, many requests: what is under way is shared, and a renewal happens once.
 
@@ -143,24 +147,28 @@ class SingleFlight:
 
     async def renew(self, rejected: Credential) -> Credential:
         """A credential other than `rejected`: of many callers with one rejected token, one renews."""
-        if self._flight is not None:
-            await self._share(self.provider.get)
+        while (flight := self._under_way()) is not None:  # perhaps a renewal, perhaps only somebody's `get`
+            await asyncio.shield(flight)
         if self._latest is not None and self._latest.headers != rejected.headers:
             return self._latest
         return await self._share(lambda: self.provider.renew(rejected))
 
     async def aclose(self) -> None:
         """Lets what is under way finish, so that nothing half-written stays behind."""
-        if self._flight is not None:
-            await asyncio.wait({self._flight}, timeout=5)
+        if (flight := self._under_way()) is not None:
+            await asyncio.wait({flight}, timeout=CLOSE_SECONDS)
 
     async def _share(self, start: Callable[[], Coroutine[Any, Any, Credential]]) -> Credential:
-        if self._flight is None:
-            self._flight = asyncio.create_task(start())
-            self._flight.add_done_callback(self._landed)
-        return await asyncio.shield(self._flight)
+        flight = self._under_way()
+        if flight is None:
+            flight = self._flight = asyncio.create_task(self._fly(start))
+            # Where every caller has left, nobody else will look at its failure.
+            flight.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(flight)
 
-    def _landed(self, flight: asyncio.Task[Credential]) -> None:
-        self._flight = None
-        if not flight.cancelled() and flight.exception() is None:
-            self._latest = flight.result()
+    def _under_way(self) -> asyncio.Task[Credential] | None:
+        return self._flight if self._flight is not None and not self._flight.done() else None
+
+    async def _fly(self, start: Callable[[], Coroutine[Any, Any, Credential]]) -> Credential:
+        self._latest = await start()
+        return self._latest

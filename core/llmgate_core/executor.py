@@ -18,7 +18,7 @@ from .backends import Backend, Backends
 from .connectors import Policy, UpstreamCall, UpstreamReply
 from .credentials import Credential
 from .dialects import chat, failures
-from .errors import ConnectorError, GatewayError
+from .errors import ConnectorError, RequestError
 from .observe import Redactor
 from .request import Attempt, GatewayRequest, Params, RequestRecord
 from .selector import Leaf, RoutePlan
@@ -136,7 +136,7 @@ class Executor:
                 failure = rejected.failure
                 if not renewed:
                     renewed, tries = True, tries - 1
-                    await self._renew(backend, rejected.credential, request)
+                    await self._renew(backend, rejected, request)
                     continue
             except ConnectorError as error:
                 failure = error
@@ -148,10 +148,20 @@ class Executor:
             logger.debug("%s %s: %s; again in %.2f s", request.id, backend.name, failure.kind, wait)
             await self._sleep(wait)
 
-    async def _renew(self, backend: Backend, rejected: Credential, request: GatewayRequest) -> None:
-        with self._fence(backend, request.id):
-            renewed = await backend.credentials.renew(rejected)
-            self._redactor.learn(renewed.secrets())
+    async def _renew(self, backend: Backend, rejected: Rejected, request: GatewayRequest) -> None:
+        """Gets another credential; where there is none, the upstream's refusal stands, with the reason behind it."""
+        try:
+            with self._fence(backend, request.id):
+                renewed = await backend.credentials.renew(rejected.credential)
+                self._redactor.learn(renewed.secrets())
+        except ConnectorError as error:
+            if error.kind != "auth":
+                raise
+            refusal = rejected.failure
+            if error.message not in refusal.message:  # a connector may have found the reason already
+                refusal.message = f"{refusal.message}: {error.message}"
+                refusal.args = (refusal.message,)
+            raise refusal from None
 
     async def _attempt(
         self, backend: Backend, leaf: Leaf, request: GatewayRequest, body: Body, record: RequestRecord
@@ -204,6 +214,7 @@ class Executor:
                 record.usage = chat.read_reply(data)
                 chunks = _one(data)
                 headers["content-length"] = str(len(data))
+                headers.setdefault("content-type", "application/json")
         except BaseException:
             await close(reply)
             raise
@@ -231,7 +242,7 @@ class Executor:
             error.message = self._redactor.strike(error.message)
             error.args = (error.message,)
             raise
-        except GatewayError:
+        except RequestError:
             raise
         except Exception as error:
             logger.exception("%s: connector of backend %s raised", request_id, backend.name)
@@ -264,7 +275,7 @@ async def first_read(reply: UpstreamReply) -> bytes:
     if not first:
         raise ConnectorError("protocol", "the upstream answered with an empty stream", status=reply.status)
     if not _is_sse(reply) and not first.lstrip().startswith((b"data:", b"event:", b"id:", b":")):
-        raise not_a_stream(reply, first + b"".join([chunk async for chunk in reply.chunks][:64]))
+        raise not_a_stream(reply, await read_plain(reply, first))
     if failure := chat.first_event_error(first):
         raise failure
     return first
@@ -272,11 +283,8 @@ async def first_read(reply: UpstreamReply) -> bytes:
 
 def not_a_stream(reply: UpstreamReply, data: bytes) -> ConnectorError:
     """Why a streaming request got something else: an error in disguise, if it says so."""
-    try:
-        chat.read_reply(data)
-    except ConnectorError as error:
-        if error.kind != "protocol":
-            return error
+    if failure := chat.first_event_error(data):
+        return failure
     sort = reply.headers.get("content-type", "no content type").split(";")[0][:60]
     return ConnectorError(
         "protocol",
@@ -285,10 +293,10 @@ def not_a_stream(reply: UpstreamReply, data: bytes) -> ConnectorError:
     )
 
 
-async def read_plain(reply: UpstreamReply) -> bytes:
-    """The whole of a plain answer: only what is complete may be shown as a success."""
-    parts: list[bytes] = []
-    size = 0
+async def read_plain(reply: UpstreamReply, first: bytes = b"") -> bytes:
+    """The whole of a plain answer, `first` before it: only what is complete may be shown as a success."""
+    parts = [first]
+    size = len(first)
     async for chunk in reply.chunks:
         parts.append(chunk)
         size += len(chunk)

@@ -14,6 +14,8 @@ from .request import RequestRecord
 access_logger = logging.getLogger("llmgate.access")
 
 STRUCK = "[secret]"
+# Characters of a caller's or an upstream's text that one log line may hold.
+MOST_SHOWN = 500
 # A shorter text is no credible secret, and striking it out would garble ordinary words.
 SHORTEST_SECRET = 8
 
@@ -55,6 +57,13 @@ class TextFormatter(logging.Formatter):
         """One line, or several where there is a traceback."""
         return self._redactor.strike(super().format(record))
 
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        """The line without its traceback. What an upstream or a caller wrote must not be able to forge another."""
+        if not record.message.isprintable():
+            signs = (sign if sign.isprintable() else ascii(sign)[1:-1] for sign in record.message)
+            record.message = "".join(signs)
+        return super().formatMessage(record)
+
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line, for machines. The access line brings its parts as members."""
@@ -74,7 +83,8 @@ class JsonFormatter(logging.Formatter):
         shown.update(parts if parts else {"message": record.getMessage()})
         if record.exc_info:
             shown["traceback"] = self.formatException(record.exc_info)
-        return self._redactor.strike(json.dumps(shown, ensure_ascii=False, default=str))
+        # Struck out before it is JSON: a quotation mark in a secret looks different in there.
+        return _json({name: v if isinstance(v, int) else self._redactor.strike(str(v)) for name, v in shown.items()})
 
 
 def configure(level: str, style: str, redactor: Redactor, stream: IO[str] | None = None) -> None:
@@ -106,14 +116,14 @@ def access_parts(record: RequestRecord) -> dict[str, Any]:
         "in": record.bytes_in,
         "out": record.bytes_out,
         "caller": record.caller,
-        "model": record.selector,
+        "model": record.selector[:MOST_SHOWN],
         "stream": record.stream or None,
         "backend": last.backend if last else None,
         "attempts": len(record.attempts) or None,
         "upstream_id": last.upstream_request_id if last else None,
         "prompt_tokens": usage.get("prompt_tokens"),
         "completion_tokens": usage.get("completion_tokens"),
-        "error": record.error,
+        "error": record.error[:MOST_SHOWN],
         "id": record.id,
     }
     return {name: value for name, value in parts.items() if value is not None and value != ""}
@@ -132,4 +142,10 @@ def _shown(value: Any) -> str:
     text = str(value)
     if text and text.isprintable() and not any(sign in text for sign in ' "=\\'):
         return text
-    return json.dumps(text, ensure_ascii=not text.isprintable())
+    return _json(text)
+
+
+def _json(value: Any) -> str:
+    """JSON on one line, readable where that is harmless; escaped where it holds what a terminal would act upon."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if text.isprintable() else json.dumps(value, default=str)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import re
 import sys
 import time
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -42,8 +43,11 @@ class Installed:
     version: str
     target: str
     entry_point: EntryPoint | None = field(repr=False, default=None)
+    is_file: bool = False
 
     def __str__(self) -> str:
+        if self.is_file:
+            return f"plugin file `{self.distribution}`"
         return f"plugin `{self.name}` of distribution `{self.distribution}` {self.version} ({self.target})"
 
 
@@ -113,8 +117,8 @@ def discover(block: Collection[str] = ()) -> list[Installed]:
     """All installed plugins by metadata alone, those in `block` (names or distributions) left out."""
     found: dict[tuple[str, str, str], Installed] = {}
     for entry in entry_points(group=GROUP):
-        distribution, version = (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "?")
-        if entry.name in block or distribution in block:
+        distribution, version = _distribution(entry)
+        if entry.name in block or _normal(distribution) in map(_normal, block):
             continue
         # One distribution can be seen twice, through two entries of sys.path.
         found.setdefault(
@@ -122,6 +126,19 @@ def discover(block: Collection[str] = ()) -> list[Installed]:
             Installed(entry.name, distribution, version, entry.value, entry),
         )
     return sorted(found.values(), key=lambda one: (one.name, one.distribution))
+
+
+def _normal(distribution: str) -> str:
+    """A distribution's name as pip compares it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _distribution(entry: EntryPoint) -> tuple[str, str]:
+    """Name and version. A half-finished uninstall leaves entry points without a METADATA file behind."""
+    found = entry.dist
+    if found is None or not (found.read_text("METADATA") or found.read_text("PKG-INFO")):
+        return "unknown", "?"
+    return found.name, found.version
 
 
 def load(names: Collection[str], *, files: Sequence[Path] = (), block: Collection[str] = ()) -> PluginSet:
@@ -154,7 +171,7 @@ def load_all(files: Sequence[Path] = (), block: Collection[str] = ()) -> PluginS
 def settings_type(cls: type[Any]) -> type[Any] | None:
     """The dataclass that a connector, policy or front end annotates as its `settings`; None when it has none."""
     found = get_type_hints(cls, include_extras=True).get("settings")
-    return found if isinstance(found, type) and found is not types.NoneType else None
+    return found if isinstance(found, type) and found not in (types.NoneType, Any) else None
 
 
 def _pick(name: str, installed: Sequence[Installed], brought: Collection[str], block: Collection[str]) -> Installed:
@@ -170,9 +187,9 @@ def _pick(name: str, installed: Sequence[Installed], brought: Collection[str], b
         raise PluginError(f"plugin `{name}` is blocked (`plugins.block` or `LLMGATE_BLOCK_PLUGINS`)")
     known = sorted({one.name for one in installed} | set(brought))
     close = did_you_mean(name, known)
-    hint = f"did you mean `{close}`? " if close else ""
+    hint = f"; did you mean `{close}`?" if close else ""
     raise PluginError(
-        f"no installed plugin provides connector `{name}`; {hint}(installed: {', '.join(known)}); see `llmgate plugins`"
+        f"no installed plugin provides connector `{name}`{hint} (installed: {', '.join(known)}); see `llmgate plugins`"
     )
 
 
@@ -189,7 +206,7 @@ def _load_module(plugin: Installed) -> Loaded:
         result.problem = f"{plugin}:\n  {error}"
     except ImportError as error:
         result.problem = f"{plugin}:\n  cannot be imported: {error}{_missing(error)}"
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         logger.debug("loading %s", plugin, exc_info=True)
         result.problem = f"{plugin}:\n  {type(error).__name__} while loading: {error}{_place(error)}"
     return result
@@ -201,8 +218,10 @@ def _check_module(module: Any) -> None:
     declared = getattr(module, API_ATTRIBUTE, None)
     if declared is None:
         raise PluginError(f"declares no plugin API version; its module needs `{API_ATTRIBUTE} = {PLUGIN_API}`")
+    if not isinstance(declared, int):
+        raise PluginError(f"its `{API_ATTRIBUTE}` must be a whole number, such as {PLUGIN_API}")
     if declared != PLUGIN_API:
-        newer = "a newer" if isinstance(declared, int) and declared > PLUGIN_API else "an older"
+        newer = "a newer" if declared > PLUGIN_API else "an older"
         raise PluginError(
             f"is written for {newer} plugin API ({declared}); this llmgate-core has {PLUGIN_API}. "
             "Install versions of the two that fit each other"
@@ -226,9 +245,10 @@ def _collect(module: types.ModuleType, result: Loaded) -> None:
     result.connectors = _classes(manager.hook.llmgate_register_connectors(), "connector", ("send", "credentials"))
     result.policies = _classes(manager.hook.llmgate_register_policies(), "policy", ("apply",))
     result.frontends = _classes(manager.hook.llmgate_register_frontends(), "front end", ("routes",))
-    result.listener = getattr(module, "llmgate_request_finished", None)
+    finished = manager.hook.llmgate_request_finished
+    result.listener = finished if finished.get_hookimpls() else None
     if not result.brings():
-        raise PluginError("brings nothing: none of its functions is a hook of llmgate")
+        raise PluginError("brings nothing: none of its functions is a hook of llmgate, or its hooks return nothing")
     name = result.plugin.name
     if result.plugin.entry_point and result.connectors and name not in {cls.name for cls in result.connectors}:
         names = ", ".join(f"`{cls.name}`" for cls in result.connectors)
@@ -238,27 +258,44 @@ def _collect(module: types.ModuleType, result: Loaded) -> None:
 def _classes(results: Iterable[Any], what: str, methods: Sequence[str]) -> tuple[type[Any], ...]:
     found: list[type[Any]] = []
     for answer in results:
-        found += [answer] if isinstance(answer, type) else list(answer)
+        found += answer if isinstance(answer, (list, tuple)) else [answer]
     for cls in found:
         if not isinstance(cls, type):
-            raise PluginError(f"registers an object where a {what} class is expected")
+            raise PluginError(f"registers an object (`{type(cls).__name__}`) where a {what} class is expected")
         if not isinstance(getattr(cls, "name", None), str):
             raise PluginError(f"{what} class `{cls.__name__}` has no `name`")
         lacking = [method for method in methods if not callable(getattr(cls, method, None))]
         if lacking:
             raise PluginError(f"{what} class `{cls.__name__}` has no method `{lacking[0]}`")
+        _check_settings(cls, what)
     return tuple(found)
 
 
+def _check_settings(cls: type[Any], what: str) -> None:
+    place = f"{what} class `{cls.__name__}`: its annotation `settings`"
+    try:
+        found = settings_type(cls)
+    except NameError as error:  # such as a type that is imported for type checkers only
+        raise PluginError(f"{place} names `{error.name}`, which its module does not define at run time") from None
+    if found is not None and not is_dataclass(found):
+        raise PluginError(f"{place} must be a dataclass")
+
+
 def _mark_rivals(loaded: Sequence[Loaded]) -> None:
-    """Two plugins that bring one connector: neither is taken, because which one it would be is chance."""
+    """Two plugins that bring one connector: neither is taken, because which one it would be is chance.
+
+    What llmgate brings itself stays: it cannot be uninstalled, and without it there would be no front ends.
+    """
     owners: dict[str, Loaded] = {}
     for one in loaded:
         for cls in one.connectors:
             first = owners.setdefault(cls.name, one)
             if first is not one:
                 text = f"connector `{cls.name}` is brought by {first.plugin} and by {one.plugin}"
-                first.problem = one.problem = f"{text}; uninstall or block one of them"
+                if first.plugin.target == BUILTIN:
+                    one.problem = f"{text}; uninstall or block the latter"
+                else:
+                    first.problem = one.problem = f"{text}; uninstall or block one of them"
 
 
 def _builtin() -> Installed:
@@ -270,7 +307,7 @@ def _builtin() -> Installed:
 def _load_file(path: Path) -> Loaded:
     """A plugin that is a single file, before it is packaged: `llmgate serve --plugin ./acme.py`."""
     name = f"llmgate_plugin_file_{path.stem}"
-    plugin = Installed(path.stem, str(path), "(a file)", name)
+    plugin = Installed(path.stem, str(path), "(a file)", name, is_file=True)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
         return Loaded(plugin, problem=f"`--plugin {path}`: no such Python file")
@@ -278,20 +315,25 @@ def _load_file(path: Path) -> Loaded:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         return Loaded(plugin, problem=f"`--plugin {path}`: {type(error).__name__}: {error}{_place(error)}")
     return _load_module(plugin)
 
 
 def _missing(error: ImportError) -> str:
-    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("llmgate"):
-        return f". Its distribution should install `{error.name}`: reinstall it, or tell its author"
+    name = error.name or ""
+    if name.partition(".")[0] == "llmgate_core":
+        return ". Install versions of it and of llmgate-core that fit each other"
+    if isinstance(error, ModuleNotFoundError) and name:
+        return f". Its distribution should install `{name}`: reinstall it, or tell its author"
     return ""
 
 
 def _place(error: BaseException) -> str:
     """File and line where it happened, for the plugin's author."""
+    if isinstance(error, SyntaxError):  # its text says where; its traceback ends in the import system
+        return ""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -187,6 +187,12 @@ class Names:
         return tuple(name for name in found if name in self.enabled) or found[:1]
 
     @cached_property
+    def short(self) -> Mapping[str, str]:
+        """The shortest usual name of each enabled backend, by its full name."""
+        alias_of = {instance: alias for alias, instance in self.aliases.items()}
+        return {name: alias_of.get(name, name.removesuffix(".default")) for name in self.enabled}
+
+    @cached_property
     def default_model(self) -> str:
         """The MODEL of `default`, empty where there is none."""
         return (self.default or "").partition(":")[2]
@@ -194,8 +200,7 @@ class Names:
     @cached_property
     def listed(self) -> tuple[str, ...]:
         """The enabled backends, each by its shortest usual name, sorted."""
-        alias_of = {instance: alias for alias, instance in self.aliases.items()}
-        return tuple(sorted(alias_of.get(name, name.removesuffix(".default")) for name in self.enabled))
+        return tuple(sorted(self.short.values()))
 
 
 def resolve(plan: RoutePlan, names: Names) -> RoutePlan:

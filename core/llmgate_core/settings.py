@@ -282,6 +282,10 @@ def _choices(kind: Any) -> dict[Any, Any] | None:
     return None
 
 
+PATTERNS = {"^https?://": "begin with `http://` or `https://`"}
+"""What some patterns say, in words."""
+
+
 def _demands(kind: Any, metas: Iterable[msgspec.Meta]) -> str:
     unit = "characters" if kind is str else "entries"
     demands = []
@@ -293,7 +297,7 @@ def _demands(kind: Any, metas: Iterable[msgspec.Meta]) -> str:
             f"be less than {meta.lt}": meta.lt,
             "not be empty" if meta.min_length == 1 else f"have at least {meta.min_length} {unit}": meta.min_length,
             f"have at most {meta.max_length} {unit}": meta.max_length,
-            f"match `{meta.pattern}`": meta.pattern,
+            PATTERNS.get(meta.pattern or "", f"match `{meta.pattern}`"): meta.pattern,
         }
         demands += [text for text, bound in words.items() if bound is not None]
     return " and ".join(demands).replace(" and be ", " and ")

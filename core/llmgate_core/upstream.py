@@ -8,8 +8,10 @@ auth that a gateway must not have.
 from __future__ import annotations
 
 import asyncio
+import os
 import zlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -24,6 +26,10 @@ from .errors import ConnectorError
 USER_AGENT = f"llmgate/{version('llmgate-core')}"
 # Idle connections to an upstream: short enough to be gone before the upstream drops them unannounced.
 KEEP_ALIVE_SECONDS = 15.0
+# What one read may grow to when it is decompressed: a few bytes can stand for very many.
+MAX_INFLATED = 256 * 1024
+# Some upstreams send policies of many kilobytes in a header; aiohttp's own limit is 8 kB.
+MAX_HEADER_BYTES = 64 * 1024
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -80,6 +86,9 @@ class Upstream:
                 connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=KEEP_ALIVE_SECONDS),
                 # aiohttp's own jar would hand one caller's upstream cookies to the next caller.
                 cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=[_watch_reuse()],
+                max_line_size=MAX_HEADER_BYTES,
+                max_field_size=MAX_HEADER_BYTES,
                 # trust_env would also read ~/.netrc and send what it finds there; proxies are looked up here.
                 trust_env=False,
             )
@@ -114,12 +123,40 @@ class Client:
         clock = Stopwatch(self._timeouts)
         try:
             async with asyncio.timeout(clock.first_byte_left()):
-                response = await self._upstream.transport(target).handle_async_request(request)
+                response = await self._sent(request)
         except TimeoutError:
-            raise clock.overdue(target.host, "no answer") from None
-        except httpx.HTTPError as error:
+            raise clock.overdue(_where(target)) from None
+        except (httpx.HTTPError, aiohttp.ClientError) as error:
             raise explain(error, target, self._timeouts) from error
-        return _reply(response, target.host, clock)
+        return _reply(response, _where(target), clock)
+
+    async def _sent(self, request: httpx.Request) -> httpx.Response:
+        """Sends once; twice when an idle connection turns out to have been closed by the upstream meanwhile.
+
+        Such a request was never looked at, which is why every HTTP client repeats it; aiohttp does so for GET only.
+        """
+        transport = self._upstream.transport(request.url)
+        _reused.set(False)
+        try:
+            return await transport.handle_async_request(request)
+        except (httpx.HTTPError, aiohttp.ClientError) as error:
+            stale = isinstance(error.__cause__ or error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
+            if not (stale and _reused.get()):
+                raise
+        return await transport.handle_async_request(request)
+
+
+_reused: ContextVar[bool] = ContextVar("reused")
+"""Whether the connection of the request that this task is sending has carried another one before."""
+
+
+def _watch_reuse() -> aiohttp.TraceConfig:
+    async def note(*_: object) -> None:
+        _reused.set(True)
+
+    watch = aiohttp.TraceConfig()
+    watch.on_connection_reuseconn.append(note)
+    return watch
 
 
 class Stopwatch:
@@ -129,40 +166,42 @@ class Stopwatch:
         self._limits = timeouts
         self._now = asyncio.get_running_loop().time
         self._started = self._now()
+        self._next = (0.0, 0.0, "", "")
 
     def first_byte_left(self) -> float | None:
         """Seconds until the first body byte must have come."""
-        return self._least(self._limits.first_byte, since_start=True)
+        return self._arm(self._limits.first_byte, self._elapsed(), "no answer within", "first_byte_seconds")
 
     def idle_left(self) -> float | None:
         """Seconds until the next chunk must have come."""
-        return self._least(self._limits.idle, since_start=False)
+        return self._arm(self._limits.idle, 0.0, "silent for", "idle_seconds")
 
-    def overdue(self, host: str, what: str) -> ConnectorError:
-        """The failure, naming the timeout and the key that sets it."""
-        limits, elapsed = self._limits, self._now() - self._started
-        if limits.total is not None and elapsed >= limits.total:
-            return ConnectorError("timeout", f"{host}: not done within {limits.total:g} s (`total_seconds`)")
-        if what == "silence":
-            return ConnectorError("timeout", f"{host}: silent for {limits.idle:g} s (`idle_seconds`)")
-        return ConnectorError("timeout", f"{host}: no answer within {limits.first_byte:g} s (`first_byte_seconds`)")
+    def overdue(self, where: str) -> ConnectorError:
+        """The failure, naming the timeout that was armed last and the key that sets it."""
+        _, limit, words, key = self._next
+        return ConnectorError("timeout", f"{where}: {words} {limit:g} s (`{key}`)")
 
-    def _least(self, limit: float | None, *, since_start: bool) -> float | None:
-        elapsed = self._now() - self._started
-        candidates = []
+    def _elapsed(self) -> float:
+        return self._now() - self._started
+
+    def _arm(self, limit: float | None, used: float, words: str, key: str) -> float | None:
+        # The one that runs out is noted here: a timer may fire a little early (uvloop counts in milliseconds),
+        # so the clock cannot tell afterwards.
+        ends = []
         if limit is not None:
-            candidates.append(limit - elapsed if since_start else limit)
-        if self._limits.total is not None:
-            candidates.append(self._limits.total - elapsed)
-        return max(0.0, min(candidates)) if candidates else None
+            ends.append((limit - used, limit, words, key))
+        if (total := self._limits.total) is not None:
+            ends.append((total - self._elapsed(), total, "not done within", "total_seconds"))
+        if not ends:
+            return None
+        self._next = min(ends)
+        return max(0.0, self._next[0])
 
 
 def explain(error: Exception, url: httpx.URL, timeouts: Timeouts) -> ConnectorError:
     """What happened on the way to `url`, told by the cause: the transport maps nearly all of it to one class."""
-    cause, where = (
-        error.__cause__ or error,
-        f"{url.host}:{url.port or (443 if url.scheme == 'https' else 80)}",
-    )
+    cause = error if isinstance(error, aiohttp.ClientError) else error.__cause__ or error
+    where = _where(url)
     match cause:
         case aiohttp.ClientConnectorDNSError():
             return ConnectorError("unavailable", f"{where}: no such host; check the base URL and the network")
@@ -175,7 +214,8 @@ def explain(error: Exception, url: httpx.URL, timeouts: Timeouts) -> ConnectorEr
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
             return ConnectorError("unavailable", f"{where}: the proxy from the environment does not let it through")
         case aiohttp.ClientConnectorError():
-            reason = cause.os_error.strerror or "connection failed"
+            # Not the error's own text: asyncio puts "Connect call failed" and the address in there.
+            reason = os.strerror(cause.os_error.errno) if cause.os_error.errno else "connection failed"
             return ConnectorError("unavailable", f"{where}: {reason[:1].lower() + reason[1:]}; is it running?")
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
             return ConnectorError("unavailable", f"{where}: closed the connection without answering")
@@ -183,7 +223,13 @@ def explain(error: Exception, url: httpx.URL, timeouts: Timeouts) -> ConnectorEr
             return ConnectorError("protocol", f"{where}: cut the answer off")
         case aiohttp.InvalidURL():
             return ConnectorError("unavailable", f"{where}: the base URL is not usable")
+        case aiohttp.ClientResponseError():
+            return ConnectorError("protocol", f"{where}: what it answered is not HTTP")
     return ConnectorError("protocol", f"{where}: {type(cause).__name__}")
+
+
+def _where(url: httpx.URL) -> str:
+    return f"{url.host}:{url.port or (443 if url.scheme == 'https' else 80)}"
 
 
 def _tls_reason(error: aiohttp.ClientSSLError) -> object:
@@ -192,7 +238,7 @@ def _tls_reason(error: aiohttp.ClientSSLError) -> object:
     return error.os_error
 
 
-def _reply(response: httpx.Response, host: str, clock: Stopwatch) -> HttpReply:
+def _reply(response: httpx.Response, where: str, clock: Stopwatch) -> HttpReply:
     closed = False
 
     async def aclose() -> None:
@@ -204,45 +250,53 @@ def _reply(response: httpx.Response, host: str, clock: Stopwatch) -> HttpReply:
     headers: dict[str, str] = {}
     for name, value in response.headers.multi_items():
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    chunks = _chunks(response, host, clock, aclose)
+    chunks = _chunks(response, where, clock, aclose)
     encoding = headers.pop("content-encoding", "identity").lower()
     if encoding != "identity":
-        chunks = _decompressed(chunks, encoding, host)
+        chunks = _decompressed(chunks, encoding, where)
     return HttpReply(response.status_code, headers, chunks, aclose)
 
 
 async def _chunks(
-    response: httpx.Response, host: str, clock: Stopwatch, aclose: Callable[[], Awaitable[None]]
+    response: httpx.Response, where: str, clock: Stopwatch, aclose: Callable[[], Awaitable[None]]
 ) -> AsyncGenerator[bytes, None]:
     stream = response.stream.__aiter__()  # type: ignore[union-attr]
-    left, what = clock.first_byte_left, "no answer"
+    left = clock.first_byte_left
     try:
         while True:
             async with asyncio.timeout(left()):
                 chunk = await anext(stream, None)
             if chunk is None:
                 return
-            left, what = clock.idle_left, "silence"
+            left = clock.idle_left
             yield chunk
     except TimeoutError:
-        raise clock.overdue(host, what) from None
-    except httpx.HTTPError as error:
-        raise ConnectorError("protocol", f"{host}: cut the answer off") from error
+        raise clock.overdue(where) from None
+    except (httpx.HTTPError, aiohttp.ClientError) as error:
+        raise ConnectorError("protocol", f"{where}: cut the answer off") from error
     finally:
         await aclose()
 
 
-async def _decompressed(chunks: AsyncGenerator[bytes, None], encoding: str, host: str) -> AsyncGenerator[bytes, None]:
+async def _decompressed(chunks: AsyncGenerator[bytes, None], encoding: str, where: str) -> AsyncGenerator[bytes, None]:
     """For upstreams that compress although `identity` was asked for."""
     if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise ConnectorError("protocol", f"{host}: answers in the encoding `{encoding[:20]}`, which was not asked for")
+        raise ConnectorError("protocol", f"{where}: answers in the encoding `{encoding[:20]}`, which was not asked for")
     inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    begun = False
     try:
-        async for chunk in chunks:
-            if data := inflate.decompress(chunk):
-                yield data
+        async for rest in chunks:
+            begun = True
+            while rest:
+                if data := inflate.decompress(rest, MAX_INFLATED):
+                    yield data
+                rest = inflate.unconsumed_tail
+        if data := inflate.flush():
+            yield data
+        if begun and not inflate.eof:
+            raise zlib.error("it ends too early")
     except zlib.error as error:
-        raise ConnectorError("protocol", f"{host}: sent broken compressed data") from error
+        raise ConnectorError("protocol", f"{where}: sent broken compressed data") from error
     finally:
         await chunks.aclose()
 
@@ -267,4 +321,7 @@ def _bypassed(url: httpx.URL, exceptions: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _parse_url(url: str) -> httpx.URL:
-    return httpx.URL(url)
+    try:
+        return httpx.URL(url)
+    except httpx.InvalidURL:
+        raise ConnectorError("unavailable", "the base URL is not usable; check how it is written") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 
 import click
@@ -22,14 +23,18 @@ EXIT_FAILED, EXIT_USAGE, EXIT_UNSAFE = 1, 2, 3
 """Failed while running; wrong usage or configuration; refused to start for safety."""
 
 
-class StartRefused(click.ClickException):
-    """One clear line on standard error, and the exit status that goes with it."""
+class StartRefused(Exception):  # noqa: N818 - it reads as what it is
+    """One clear line on standard error, and the exit status that goes with it.
+
+    Not click's own exception: click would show it itself, and end the process with a status that is always 1.
+    """
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
+        self.message = message
         self.status = status
 
-    def show(self, file: object = None) -> None:
+    def show(self) -> None:
         """Prints the line."""
         click.echo(f"llmgate: {self.message}", err=True)
 
@@ -48,6 +53,19 @@ class Commands(click.Group):
         command: click.Command = importlib.import_module(f".{name}", __name__).command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with a suggestion where the name is unknown."""
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            from ..settings import did_you_mean
+
+            close = did_you_mean(args[0], COMMANDS)
+            ctx.fail(
+                f"no such command `{args[0]}`; " + (f"did you mean `{close}`?" if close else "see `llmgate --help`")
+            )
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in `--help`."""
         with formatter.section("Commands"):
@@ -62,6 +80,8 @@ def llmgate() -> None:
 
 def main() -> None:
     """Runs the command line; every expected failure becomes plain lines on standard error and an exit status."""
+    # What plugins log before a command has set up the log: each command says such things in its own words.
+    logging.getLogger("llmgate").addHandler(logging.NullHandler())
     try:
         llmgate(prog_name="llmgate")
     except StartRefused as refusal:

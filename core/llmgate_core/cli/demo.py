@@ -53,8 +53,7 @@ async def simulated(
             setup = await simulator.start(place)
             backends.append(BackendConfig(type=name, extra=setup.extra))
             notes += lines(name, setup)
-        default = config.default_backend or backends[0].name
-        config = dataclasses.replace(config, backends=tuple(backends), default_backend=default)
+        config = dataclasses.replace(config, backends=tuple(backends), default_backend=backends[0].name)
         yield config, plugins, [*notes, "", "Ctrl-C stops it."]
 
 
@@ -71,6 +70,6 @@ def lines(name: str, setup: SimulatorSetup) -> list[str]:
         "  # the same, streamed",
         f"""  {CURL} '{{"model":"{model}","stream":true,"messages":[{{"role":"user","content":"用中文打个招呼"}}]}}'""",
         "  # a tool call, with a parameter set in the model's name",
-        f"""  {CURL} '{{"model":"{model}?temperature=0.2","messages":[{{"role":"user","content":"北京天气如何？"}}],"""
+        f"""  {CURL} '{{"model":"{model}?temperature=0.2","messages":[{{"role":"user","content":"杭州天气如何？"}}],"""
         f""""tools":[{WEATHER}]}}'""",
     ]

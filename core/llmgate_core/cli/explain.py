@@ -41,10 +41,14 @@ def command(ctx: click.Context, /, selector: str, body: Path | None, as_json: bo
 def explain(gateway: Any, text: str, data: bytes) -> dict[str, Any]:
     """The steps of one request as plain values; raises RequestError or ConnectorError where it would end."""
     from ..dialects import chat
+    from ..errors import RequestError
     from ..request import GatewayRequest
-    from ..wire import Body
+    from ..wire import Body, JsonError
 
-    body = Body.parse(data).splice({"model": text})
+    try:
+        body = Body.parse(data).splice({"model": text})
+    except JsonError as error:
+        raise RequestError(f"the request's body is not usable JSON: {error}") from None
     read = chat.read_request(body.bytes)
     request = GatewayRequest("req_explain", chat.DIALECT, "generate", text, read.body, read.stream, {})
     plan = gateway.route(text)

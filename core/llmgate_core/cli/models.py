@@ -16,23 +16,26 @@ from . import configuration
 @click.pass_context
 def command(ctx: click.Context, /, as_json: bool, **flags: Any) -> None:
     """List what can be asked for. Backends without a catalogue of their own are asked."""
-    from ..app import create_app
+    from ..app import Catalogue, create_app
     from .serve import run
 
     prepared = configuration.prepare(ctx, flags)
-    listed: dict[str, str] = {}
+    catalogue = Catalogue()
 
     async def ask() -> None:
+        nonlocal catalogue
         gateway = create_app(prepared.config, plugins=prepared.plugins)
         try:
-            listed.update(await gateway.models())
+            catalogue = await gateway.models()
         finally:
             await gateway.aclose()
 
     run(ask())
+    for backend, reason in catalogue.missing.items():
+        click.echo(f"{backend} lists nothing: {reason}", err=True)
     if as_json:
-        click.echo(json.dumps(listed, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(catalogue.models, indent=2, ensure_ascii=False))
         return
     from ..report import print_table
 
-    print_table(["model", "backend"], [[id, backend] for id, backend in listed.items()])
+    print_table(["model", "backend"], [[id, backend] for id, backend in catalogue.models.items()])

@@ -71,8 +71,10 @@ async def serve(ctx: click.Context, flags: Mapping[str, Any]) -> None:
         gateway = create_app(config, plugins=plugins, redactor=redactor)
         refuse_unsafe(gateway)
         listener = listen(config.server.host, config.server.port)
+        stop = asyncio.Event()
+        on_signals(stop)  # before anybody reads that we listen: who reads it may tell us to stop
         announce(gateway, listener, notes)
-        await listen_until_told(gateway, listener)
+        await listen_until_told(gateway, listener, stop)
 
 
 @asynccontextmanager
@@ -108,7 +110,7 @@ def plugin_flags(plugins: PluginSet) -> dict[str, list[Flag]]:
 
 
 def apply_plugin_flags(config: GatewayConfig, plugins: PluginSet, arguments: Sequence[str]) -> GatewayConfig:
-    """The configuration with what the rest of the command line, or the environment, sets for all instances of a connector."""
+    """The configuration with what the rest of the command line sets for all instances of a connector."""
     from ..settings import Secret
 
     declared = plugin_flags(plugins)
@@ -129,14 +131,19 @@ def apply_plugin_flags(config: GatewayConfig, plugins: PluginSet, arguments: Seq
 
 def no_more_flags(arguments: Sequence[str], declared: Mapping[str, Sequence[Flag]]) -> None:
     """Raises UsageError for a flag that nobody offers, with what to do."""
+    from ..settings import did_you_mean
+
     known = {flag.name for flags in declared.values() for flag in flags}
-    negative = {f"--no-{name.removeprefix('--')}" for name in known}
+    known |= {f"--no-{name.removeprefix('--')}" for name in known}
+    own = [name for option in command.params for name in option.opts]
     for argument in arguments:
         name = argument.partition("=")[0]
-        if not name.startswith("--"):
-            continue
-        if name not in known | negative:
-            raise click.UsageError(f"no installed plugin offers `{name}` to this configuration; see `llmgate plugins`")
+        if name.startswith("--") and name not in known:
+            close = did_you_mean(name, [*known, *own])
+            raise click.UsageError(
+                f"no installed plugin offers `{name}` to this configuration; "
+                + (f"did you mean `{close}`?" if close else "see `llmgate plugins`")
+            )
     if arguments and not any(argument.startswith("--") for argument in arguments):
         raise click.UsageError("`llmgate serve` takes flags only; see `llmgate serve --help`")
 
@@ -204,12 +211,10 @@ def announce(gateway: Gateway, listener: socket.socket, notes: Sequence[Any]) ->
     print_banner(gateway, listener.getsockname(), notes)
 
 
-async def listen_until_told(gateway: Gateway, listener: socket.socket) -> None:
-    """Serves until SIGTERM or Ctrl-C; running requests get the grace period; a second signal ends at once."""
+async def listen_until_told(gateway: Gateway, listener: socket.socket, stop: asyncio.Event) -> None:
+    """Serves until `stop` is set; running requests get the grace period."""
     from .server import serve_until
 
-    stop = asyncio.Event()
-    on_signals(stop)
     await serve_until(gateway.app, listener, stop, gateway.config.server.shutdown_grace_seconds)
     await gateway.aclose()
 

@@ -46,7 +46,8 @@ class BadKeys:
         if len(self._seen) > self._most:
             self._seen.popitem(last=False)
         over = count - self._free
-        return min(self._longest, 0.25 * 2**over) if over > 0 else 0.0
+        # The exponent is bounded, because a patient guesser would drive the float out of its range.
+        return min(self._longest, 0.25 * 2.0 ** min(over, 32)) if over > 0 else 0.0
 
 
 class Refused(Exception):  # noqa: N818 - it carries a refusal

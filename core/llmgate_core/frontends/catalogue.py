@@ -49,7 +49,7 @@ class Models:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lists, or looks one up."""
         wanted = scope["path_params"].get("id")
-        listed = await self._gateway.models()
+        listed = (await self._gateway.models()).models
         shown = [{"id": id, "object": "model", "created": 0, "owned_by": backend} for id, backend in listed.items()]
         if wanted is None:
             await JSONResponse({"object": "list", "data": shown})(scope, receive, send)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from types import TracebackType
 from typing import Any
 
@@ -100,7 +100,7 @@ async def relay(answer: Answer, send: Send, record: RequestRecord) -> None:
         {
             "type": "http.response.start",
             "status": answer.status,
-            "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()],
+            "headers": raw_headers(headers),
         }
     )
     if answer.stream:
@@ -135,6 +135,11 @@ async def _relay_stream(answer: Answer, send: Send, record: RequestRecord) -> No
             return
         await send({"type": "http.response.body", "body": chat.error_event(failure), "more_body": True})
     await send({"type": "http.response.body", "body": b""})
+
+
+def raw_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Headers as ASGI wants them; a model's name, and so a header, may be Chinese."""
+    return [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in headers.items()]
 
 
 def _too_large(limit: int) -> RequestError:

@@ -16,7 +16,7 @@ from ..errors import ConnectorError, RequestError
 from ..observe import Redactor
 from ..request import RequestRecord
 from .access import Access, Refused
-from .exchange import ClientGone, Message, Receive, Scope, Send
+from .exchange import ClientGone, Message, Receive, Scope, Send, raw_headers
 
 logger = logging.getLogger("llmgate.frontends")
 
@@ -106,7 +106,9 @@ class Rim:
 
     async def _answer(self, error: Exception, record: RequestRecord, sender: Sender, receiver: Receiver) -> None:
         """Tells the caller what was raised, in its own dialect, if nothing has been said yet."""
+        headers: dict[str, str] = {}
         if isinstance(error, HTTPException):
+            headers["allow"] = (error.headers or {}).get("Allow", "")  # RFC 9110, section 15.5.6, asks for it
             error = wrong_method(record, error)
         expected = isinstance(error, RequestError | ConnectorError)
         if not expected:
@@ -117,12 +119,12 @@ class Rim:
             return
         record.outcome = "rejected" if isinstance(error, RequestError) else "failed"
         answer = chat.error_answer(error, context=context(record))
-        headers = {**answer.headers, "content-length": str(len(answer.body)), **attempt_headers(record)}
+        headers |= {**answer.headers, "content-length": str(len(answer.body)), **attempt_headers(record)}
         await sender(
             {
                 "type": "http.response.start",
                 "status": answer.status,
-                "headers": [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()],
+                "headers": raw_headers(headers),
             }
         )
         await sender({"type": "http.response.body", "body": answer.body, "more_body": True})
@@ -188,10 +190,14 @@ class Sender:
 
 
 def attempt_headers(record: RequestRecord) -> dict[str, str]:
-    """Who was asked, and how often, for an answer that is a failure."""
+    """Who was asked, how often, and under which id of its own, for an answer that is a failure."""
     if not record.attempts:
         return {}
-    return {"x-llmgate-backend": record.attempts[-1].backend, "x-llmgate-attempts": str(len(record.attempts))}
+    last = record.attempts[-1]
+    headers = {"x-llmgate-backend": last.backend, "x-llmgate-attempts": str(len(record.attempts))}
+    if last.upstream_request_id:
+        headers["x-upstream-request-id"] = last.upstream_request_id
+    return headers
 
 
 def context(record: RequestRecord) -> str:

@@ -1,4 +1,4 @@
-"""The selector's query becomes the layer `uri`: `qwen-oauth:qwen3-coder-plus?temperature=0.2`.
+"""The selector's query becomes the layer `uri`: `acme:some-model?temperature=0.2`.
 
 PARAMETERS is the one place that knows which names a query may hold and which values they take.
 """

@@ -33,9 +33,11 @@ DISABLED = (
     "read the plugin's page before you use it."
 )
 STANDING = (
-    "this backend is for llmgate's developers, contributors and maintainers, to debug and maintain compatibility. "
-    "llmgate is not affiliated with, endorsed or authorised by Alibaba Cloud or the Qwen team; you answer for your own "
-    "compliance with the provider's terms. Whoever does not agree does not use it."
+    "this backend is for llmgate's developers, contributors and maintainers, to debug and maintain compatibility; "
+    "others must not use it. llmgate is independent: not affiliated with, endorsed or authorised by Alibaba Cloud, the "
+    "Qwen team or their affiliates; names are their owners' trademarks. You answer for your own compliance with the "
+    "provider's terms and the law, authors and contributors carry no liability, and you indemnify them. Whoever does "
+    "not agree does not use it. The provider ended its free OAuth tier on 2026-04-15."
 )
 
 

@@ -162,9 +162,13 @@ class QwenCredentials:
         return self._instance.clock() < current.expires_at - EARLY_SECONDS
 
     def _credential(self, current: Stored) -> Credential:
+        try:
+            base_url = self._settings.base_url or api_base(current.resource_url)
+        except Unusable as reason:
+            raise ConnectorError("auth", self._login(f"{self.path}: {reason}")) from None
         return Credential(
             {"authorization": f"Bearer {current.access_token}"},
-            base_url=self._settings.base_url or api_base(current.resource_url),
+            base_url=base_url,
             expires_at=current.expires_at,
             label=str(self.path),
         )
@@ -177,7 +181,7 @@ def api_base(resource_url: str | None) -> str:
     """Where a token is valid: the file's `resource_url` with a scheme and exactly one `/v1`.
 
     Raises:
-        ConnectorError: `auth`; it is no address, or would send the token unencrypted to another machine.
+        Unusable: it is no address, or would send the token unencrypted to another machine.
     """
     text = (resource_url or DEFAULT_RESOURCE).strip()
     if "://" not in text:
@@ -185,13 +189,13 @@ def api_base(resource_url: str | None) -> str:
     text = text.rstrip("/")
     try:
         parts = urlsplit(text)
-        host = parts.hostname
+        host, _ = parts.hostname, parts.port
     except ValueError:
         host = None
-    if not host or parts.scheme.lower() not in ("http", "https"):
-        raise ConnectorError("auth", "the credential file's `resource_url` is not the address of a server")
+    if not host or parts.scheme.lower() not in ("http", "https") or not text.isprintable():
+        raise Unusable("its `resource_url` is not the address of a server")
     if parts.scheme.lower() == "http" and host not in LOOPBACK:
-        raise ConnectorError("auth", "the credential file's `resource_url` is not https; the token is not sent there")
+        raise Unusable("its `resource_url` is not https, so the token is not sent there")
     return text if text.endswith("/v1") else f"{text}/v1"
 
 

@@ -16,7 +16,10 @@ EPHEMERAL = {"type": "ephemeral"}
 
 def shaped(body: Body) -> Body:
     """The body with its `messages` as the API wants them; the same body if they are so already."""
-    messages = body.get("messages")
+    try:
+        messages = body.get("messages")
+    except ValueError:  # a number in it that no float holds: the API's to judge
+        return body
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         return body
     wanted = reshape(messages)

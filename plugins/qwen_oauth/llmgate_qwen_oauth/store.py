@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 from collections.abc import Mapping
@@ -36,9 +37,9 @@ class Stored:
         Raises:
             Unusable: the reply holds no access token.
         """
-        brought = {name: value for name, value in reply.items() if name in TAKEN and value}
-        seconds = reply.get("expires_in")
-        lifetime = float(seconds) if isinstance(seconds, int | float) and not isinstance(seconds, bool) else 3600.0
+        brought = {name: value for name in TAKEN if isinstance(value := reply.get(name), str) and value}
+        told = _number(reply.get("expires_in"))
+        lifetime = told if told is not None and abs(told) < CREDIBLE_SECONDS else 3600.0
         expiry = {"expiry_date": int((now + lifetime) * 1000)}
         if "access_token" not in brought:
             raise Unusable("it holds no `access_token`")
@@ -46,6 +47,8 @@ class Stored:
 
 
 TAKEN = ("access_token", "refresh_token", "token_type", "resource_url")
+CREDIBLE_SECONDS = 1e9
+"""Some thirty years; no token lives longer."""
 
 
 def default_path(environ: Mapping[str, str], home: Path) -> Path:
@@ -83,19 +86,35 @@ def stored(fields: Any) -> Stored:
     """The members of the file as credentials; raises Unusable."""
     if not isinstance(fields, dict):
         raise Unusable("it is not a JSON object")
-    access, refresh, expiry = (fields.get(name) for name in ("access_token", "refresh_token", "expiry_date"))
-    resource = fields.get("resource_url")
-    if not isinstance(access, str) or not access or not access.isprintable():
+    access, refresh = (_token(fields.get(name)) for name in ("access_token", "refresh_token"))
+    expiry, resource = _number(fields.get("expiry_date")), fields.get("resource_url")
+    if access is None:
         raise Unusable("it holds no `access_token`")
-    if isinstance(expiry, bool) or not isinstance(expiry, int | float):
+    if expiry is None:
         raise Unusable("its `expiry_date` is not a number")
     return Stored(
         access,
-        refresh if isinstance(refresh, str) and refresh else None,
+        refresh,
         expiry / 1000,
         resource if isinstance(resource, str) and resource.strip() else None,
         fields,
     )
+
+
+def _token(value: Any) -> str | None:
+    """A text that can travel in a header."""
+    return value if isinstance(value, str) and value and value.isascii() and value.isprintable() else None
+
+
+def _number(value: Any) -> float | None:
+    """A finite number as a float; Python's JSON reader also lets through what no float holds, and infinities."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def write(path: Path, credentials: Stored) -> None:
@@ -110,7 +129,7 @@ def write(path: Path, credentials: Stored) -> None:
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(dict(credentials.fields), file, indent=2, ensure_ascii=False)
+            json.dump(dict(credentials.fields), file, indent=2)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)

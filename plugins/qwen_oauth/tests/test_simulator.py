@@ -160,7 +160,7 @@ def test_the_first_request_has_to_refresh(tmp_path: Path) -> None:
         assert set(reply) == {"access_token", "refresh_token", "token_type", "expires_in", "resource_url"}
         assert (reply["token_type"], reply["expires_in"], reply["resource_url"]) == (
             "Bearer",
-            20,
+            60,
             desk.simulator.url,
         )
         assert (await desk.chat(reply["access_token"])).status_code == 200

@@ -26,7 +26,7 @@ _Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _NOTES = (
     "The upstream is a simulator on this machine: no account, no network, nothing leaves the computer.",
-    "The credential file starts with an expired token, so the first request refreshes it; tokens live 20 s.",
+    "The credential file starts with an expired token, so the first request refreshes it; tokens live 60 s.",
     "Ask in any language; offer tools and it calls one. It echoes, it does not think.",
 )
 

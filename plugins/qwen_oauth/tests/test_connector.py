@@ -1,0 +1,532 @@
+"""The connector in a whole gateway, on real sockets, before the strict simulator of its provider."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import stat
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import llmgate_qwen_oauth
+from llmgate_core import UpstreamCall
+from llmgate_core.app import Gateway, create_app
+from llmgate_core.backends import World
+from llmgate_core.config import BackendConfig, GatewayConfig
+from llmgate_core.testing import LoopbackServer
+from llmgate_qwen_oauth import DISABLED, STANDING, QwenOAuth, credentials, messages
+from llmgate_qwen_oauth.credentials import QwenCredentials
+from llmgate_qwen_oauth.failures import DEAD_TIER
+from llmgate_qwen_oauth.settings import MODELS, OVERRIDE_FLAG
+from llmgate_qwen_oauth.simulator import QwenSimulator
+
+MODEL = "qwen-oauth:qwen3-coder-plus"
+USER = {"role": "user", "content": "今天好吗"}
+SYSTEM = {"role": "system", "content": "简短回答"}
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+CLOCK = {"type": "function", "function": {"name": "get_time"}}
+THROTTLED = {"error": {"code": "insufficient_quota", "message": "You exceeded your current quota.", "type": "x"}}
+DAILY = {"error": {"code": "insufficient_quota", "message": "Free allocated quota exceeded.", "type": "x"}}
+QUICK = {
+    "qwen_oauth_initial_rate_limit_retry_random_min_seconds": 0.001,
+    "qwen_oauth_initial_rate_limit_retry_random_max_seconds": 0.002,
+}
+
+
+@dataclass
+class Desk:
+    """A gateway with one qwen-oauth backend, the simulator behind it, and a client before it."""
+
+    simulator: QwenSimulator
+    gateway: Gateway
+    http: httpx.AsyncClient
+    file: Path
+
+    def on_disk(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(self.file.read_text())
+        return content
+
+    async def chat(self, **members: Any) -> httpx.Response:
+        body = {"model": MODEL, "messages": [USER], **members}
+        return await self.http.post("/v1/chat/completions", json=body)
+
+    def last(self) -> dict[str, Any]:
+        """The body that reached the API last."""
+        body: dict[str, Any] = self.simulator.seen[-1].body
+        return body
+
+
+Test = Callable[[Desk], Awaitable[None]]
+
+
+@dataclass
+class AtDesk:
+    """Runs a test at a desk in `folder`; `extra` is added to the settings that the simulator asks for."""
+
+    folder: Path
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, test: Test, **extra: Any) -> None:
+        asyncio.run(asyncio.wait_for(self.run(test, extra), 30))
+
+    async def run(self, test: Test, extra: dict[str, Any]) -> None:
+        simulator = QwenSimulator()
+        simulator.chunk_pause = 0
+        setup = await simulator.start(self.folder)
+        given = {name: value for name, value in {**setup.extra, **extra}.items() if value is not None}
+        config = GatewayConfig(backends=(BackendConfig(type="qwen-oauth", extra=given),))
+        world = World(clock=simulator.now, random=random.Random(1), environ={}, home=self.folder)
+        gateway = create_app(config, world=world)
+        try:
+            async with LoopbackServer(gateway.app) as url, httpx.AsyncClient(base_url=url, timeout=20) as http:
+                await test(Desk(simulator, gateway, http, self.folder / "oauth_creds.json"))
+        finally:
+            await simulator.aclose()
+
+
+@pytest.fixture
+def at_desk(tmp_path: Path) -> AtDesk:
+    return AtDesk(tmp_path)
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Waits for what only counters and files tell; the desk's own time limit is the bound."""
+    while not happened():  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+
+
+def events_of(data: bytes) -> list[Any]:
+    """The decoded chunks of a stream that ends with `[DONE]`."""
+    *events, done, rest = data.decode().split("\n\n")
+    assert (done, rest) == ("data: [DONE]", "")
+    return [json.loads(event.removeprefix("data: ")) for event in events]
+
+
+def error_of(answer: httpx.Response) -> dict[str, Any]:
+    error: dict[str, Any] = answer.json()["error"]
+    return error
+
+
+# --- conversations --------------------------------------------------------------------------------------------------
+
+
+def test_a_plain_answer_through_a_token_that_had_expired(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        before = desk.on_disk()
+        answer = await desk.chat()
+        assert answer.status_code == 200
+        assert "今天好吗" in answer.json()["choices"][0]["message"]["content"]
+        assert answer.headers["x-llmgate-backend"] == "qwen-oauth.default"
+        assert desk.simulator.refusals == []
+        assert (desk.simulator.chats, desk.simulator.refreshes) == (1, 1)
+        after = desk.on_disk()
+        assert after["refresh_token"] != before["refresh_token"]
+        assert after["expiry_date"] > before["expiry_date"]
+        assert stat.S_IMODE(desk.file.stat().st_mode) == 0o600
+        assert (await desk.chat()).status_code == 200
+        assert desk.simulator.refreshes == 1
+
+    at_desk(test)
+
+
+def test_a_stream_with_its_usage(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        asked = {"stream": True, "stream_options": {"include_usage": True}}
+        answer = await desk.chat(messages=[SYSTEM, USER], **asked)
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        *chunks, finish, usage = events_of(answer.content)
+        text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+        assert "今天好吗" in text
+        assert finish["choices"][0]["finish_reason"] == "stop"
+        assert usage["usage"]["total_tokens"] > 0
+        assert desk.simulator.refusals == []
+
+    at_desk(test)
+
+
+def test_parallel_tool_calls_and_their_results(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        offered = {"tools": [WEATHER, CLOCK], "parallel_tool_calls": True}
+        said = (await desk.chat(messages=[SYSTEM, USER], **offered)).json()["choices"][0]["message"]
+        assert [call["function"]["name"] for call in said["tool_calls"]] == ["get_weather", "get_time"]
+        results = [{"role": "tool", "tool_call_id": call["id"], "content": "晴"} for call in said["tool_calls"]]
+        answer = await desk.chat(messages=[SYSTEM, USER, said, *results], **offered)
+        assert "晴" in answer.json()["choices"][0]["message"]["content"]
+        assert desk.last()["messages"][2:] == [said, *results]
+        assert desk.simulator.refusals == []
+
+    at_desk(test)
+
+
+def test_streamed_tool_calls(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        chunks = events_of((await desk.chat(stream=True, tools=[WEATHER])).content)
+        pieces = [call for chunk in chunks for call in chunk["choices"][0]["delta"].get("tool_calls", [])]
+        assert pieces[0]["function"]["name"] == "get_weather"
+        assert set(json.loads("".join(piece["function"]["arguments"] for piece in pieces))) == {"city"}
+        assert desk.simulator.refusals == []
+
+    at_desk(test)
+
+
+@pytest.mark.parametrize(
+    "conversation",
+    [
+        [USER],
+        [SYSTEM, USER],
+        [USER, SYSTEM, USER],
+        [{"role": "developer", "content": "x"}, SYSTEM, USER],
+        [{"role": "system", "content": ""}, USER],
+        [SYSTEM, {"role": "user", "content": [{"type": "text", "text": "看"}]}],
+        [
+            SYSTEM,
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "看"},
+                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
+                ],
+            },
+        ],
+    ],
+    ids=lambda conversation: "+".join(message["role"] for message in conversation),
+)
+def test_conversations_of_every_shape_are_taken(at_desk: AtDesk, conversation: list[dict[str, Any]]) -> None:
+    async def test(desk: Desk) -> None:
+        for stream in (False, True):
+            assert (await desk.chat(messages=conversation, stream=stream)).status_code == 200
+        assert desk.simulator.refusals == []
+
+    at_desk(test)
+
+
+def test_unknown_fields_travel_and_unknown_models_are_the_providers_to_refuse(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        assert (await desk.chat(enable_thinking=True, metadata={"sessionId": "s"}, 不认识=[1])).status_code == 200
+        assert desk.last()["metadata"] == {"sessionId": "s"}
+        assert (desk.last()["enable_thinking"], desk.last()["不认识"]) == (True, [1])
+        refused = await desk.chat(model="qwen-oauth:no-such-model")
+        assert refused.status_code == 404
+        assert error_of(refused)["message"].startswith("The model `no-such-model` does not exist")
+        assert desk.last()["model"] == "no-such-model"
+
+    at_desk(test)
+
+
+def test_a_number_that_no_float_holds_is_the_providers_to_judge_and_no_bug(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        data = f'{{"model":"{MODEL}","messages":[{{"role":"user","content":"hi","x":1e999}}]}}'
+        answer = await desk.http.post("/v1/chat/completions", content=data)
+        assert answer.status_code == 400
+        assert error_of(answer)["code"] == "invalid_parameter_error"
+
+    at_desk(test)
+
+
+# --- what goes up ---------------------------------------------------------------------------------------------------
+
+
+def test_llmgate_says_who_it_is_and_poses_as_nobody(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        foreign = {
+            "user-agent": "QwenCode/0.15.10 (linux; x64)",
+            "x-stainless-lang": "js",
+            "x-dashscope-useragent": "QwenCode/0.15.10",
+            "x-dashscope-authtype": "other",
+            "sec-fetch-mode": "cors",
+            "authorization": "Bearer callers-own",
+            "cookie": "a=b",
+        }
+        desk.http.headers.update(foreign)
+        assert (await desk.chat()).status_code == 200
+        sent = desk.simulator.seen[-1].headers
+        assert sent["user-agent"].startswith("llmgate/")
+        assert (sent["x-dashscope-authtype"], sent["x-dashscope-cachecontrol"]) == ("qwen-oauth", "enable")
+        assert sent["authorization"] == f"Bearer {desk.on_disk()['access_token']}"
+        assert set(sent) == {
+            "accept",
+            "accept-encoding",
+            "authorization",
+            "content-length",
+            "content-type",
+            "host",
+            "user-agent",
+            "x-dashscope-authtype",
+            "x-dashscope-cachecontrol",
+        }
+        assert not [value for value in sent.values() if "QwenCode" in value or "stainless" in value.lower()]
+
+    at_desk(test)
+
+
+def test_base_url_takes_the_place_of_the_files_address(tmp_path: Path) -> None:
+    async def run() -> None:
+        elsewhere = QwenSimulator()
+        await elsewhere.start(tmp_path / "elsewhere")
+        elsewhere.fail_next(1, 403, {"error": {"message": "elsewhere"}})
+
+        async def test(desk: Desk) -> None:
+            answer = await desk.chat()
+            assert (answer.status_code, error_of(answer)["message"][:9]) == (403, "elsewhere")
+            assert (len(elsewhere.seen), len(desk.simulator.seen)) == (1, 0)
+
+        try:
+            await AtDesk(tmp_path).run(test, {"base_url": f"{elsewhere.url}/v1/"})
+        finally:
+            await elsewhere.aclose()
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_the_catalogue_is_that_of_the_settings(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        listed = [model["id"] for model in (await desk.http.get("/v1/models")).json()["data"]]
+        assert {f"qwen-oauth:{model}" for model in MODELS} <= set(listed)
+        assert desk.simulator.seen == []
+
+    at_desk(test)
+
+
+# --- the switch -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_without_the_switch_every_request_is_forbidden_and_nothing_is_sent(
+    at_desk: AtDesk, stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(desk: Desk) -> None:
+        for _ in range(2):
+            answer = await desk.chat(stream=stream)
+            assert answer.status_code == 403
+            assert error_of(answer)["message"].startswith(DISABLED.format(name="qwen-oauth.default"))
+            assert OVERRIDE_FLAG in error_of(answer)["message"]
+        [backend] = desk.gateway.backends
+        assert backend.readiness().ready is False
+        assert OVERRIDE_FLAG in backend.readiness().detail
+        assert (desk.simulator.seen, desk.simulator.token_requests) == ([], 0)
+
+    at_desk(test, enable_qwen_oauth_backend_debugging_override=None)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert warnings == [DISABLED.format(name="qwen-oauth.default")]
+
+
+def test_with_the_switch_the_standing_is_said_once(at_desk: AtDesk, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(desk: Desk) -> None:
+        for _ in range(2):
+            await desk.chat()
+
+    at_desk(test)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert warnings == [STANDING]
+
+
+# --- failures -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("headers", [{"retry-after": "0"}, {"retry-after-ms": "1"}, {}], ids=str)
+def test_the_first_rate_limit_is_held_and_tried_again(at_desk: AtDesk, headers: dict[str, str], stream: bool) -> None:
+    async def test(desk: Desk) -> None:
+        desk.simulator.fail_next(1, 429, THROTTLED, headers)
+        answer = await desk.chat(stream=stream)
+        assert (answer.status_code, answer.headers["x-llmgate-attempts"]) == (200, "2")
+        assert len(desk.simulator.seen) == 2
+
+    at_desk(test, **QUICK)
+
+
+def test_the_second_rate_limit_is_told_as_it_is(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        desk.simulator.fail_next(3, 429, THROTTLED, {"retry-after": "7"})
+        answer = await desk.chat(stream=True)
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
+        assert error_of(answer)["message"].startswith("You exceeded your current quota.")
+        assert len(desk.simulator.seen) == 2
+
+    at_desk(test, qwen_oauth_initial_rate_limit_retry_max_wait_seconds=0.01)
+
+
+def test_switched_off_the_first_rate_limit_is_told(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        desk.simulator.fail_next(1, 429, THROTTLED, {"retry-after": "0"})
+        assert (await desk.chat()).status_code == 429
+        assert len(desk.simulator.seen) == 1
+
+    at_desk(test, enable_qwen_oauth_initial_rate_limit_retry=False)
+
+
+@pytest.mark.parametrize("status", [403, 429])
+def test_the_quota_of_the_day_is_told_at_once(at_desk: AtDesk, status: int) -> None:
+    async def test(desk: Desk) -> None:
+        desk.simulator.fail_next(1, status, DAILY)
+        answer = await desk.chat()
+        assert (answer.status_code, answer.headers["x-should-retry"]) == (429, "false")
+        assert "renewed at 00:00 Beijing time" in error_of(answer)["message"]
+        assert len(desk.simulator.seen) == 1
+
+    at_desk(test)
+
+
+def test_a_token_that_is_revoked_before_its_time_is_refreshed_once(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        desk.simulator.write_credentials(desk.file)
+        assert (await desk.chat()).status_code == 200
+        desk.simulator.revoke_access()
+        assert (await desk.chat()).status_code == 200
+        assert desk.simulator.refreshes == 1
+
+    at_desk(test)
+
+
+def test_the_dead_tier_is_told_after_one_refresh(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        desk.simulator.dead_tier = True
+        answer = await desk.chat()
+        assert (answer.status_code, error_of(answer)["code"]) == (502, "upstream_auth")
+        assert DEAD_TIER in error_of(answer)["message"]
+        assert answer.headers["x-should-retry"] == "false"
+        assert desk.simulator.token_requests == 1
+
+    at_desk(test)
+
+
+def test_a_dead_login_is_told_without_hammering_and_a_new_one_heals(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        desk.simulator.fail_refresh_next(1, 400, {"error": "invalid_request"})
+        for _ in range(5):
+            answer = await desk.chat()
+            assert (answer.status_code, error_of(answer)["code"]) == (502, "upstream_auth")
+            assert f"{desk.file} is no longer accepted; log in" in error_of(answer)["message"]
+        assert desk.simulator.token_requests == 1
+        desk.simulator.write_credentials(desk.file)
+        assert (await desk.chat()).status_code == 200
+
+    at_desk(test)
+
+
+def test_an_issuer_that_is_down_is_unavailable_and_no_logout(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        desk.simulator.fail_refresh_next(1, 503, "busy")
+        answer = await desk.chat()
+        assert (answer.status_code, error_of(answer)["code"]) == (502, "upstream_unavailable")
+        assert (await desk.chat()).status_code == 200
+
+    at_desk(test)
+
+
+# --- many at once ---------------------------------------------------------------------------------------------------
+
+
+def test_fifty_requests_on_an_expired_token_cause_one_refresh(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        desk.simulator.refresh_delay = 0.05
+        answers = await asyncio.gather(*(desk.chat() for _ in range(50)))
+        assert {answer.status_code for answer in answers} == {200}
+        assert (desk.simulator.token_requests, desk.simulator.refusals) == (1, [])
+
+    at_desk(test)
+
+
+def test_a_caller_who_leaves_does_not_take_the_refresh_with_him(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        desk.simulator.refresh_delay = 0.2
+        before = desk.on_disk()
+        caller = asyncio.create_task(desk.chat())
+        await until(lambda: desk.simulator.refreshes > 0)
+        caller.cancel()
+        await until(lambda: desk.on_disk() != before)
+        assert (await desk.chat()).status_code == 200
+        assert (desk.simulator.token_requests, desk.simulator.refusals) == (1, [])
+
+    at_desk(test)
+
+
+# --- nothing secret -------------------------------------------------------------------------------------------------
+
+
+def test_no_token_in_answers_and_log(at_desk: AtDesk, caplog: pytest.LogCaptureFixture) -> None:
+    tokens: set[str] = set()
+
+    async def test(desk: Desk) -> None:
+        for _ in range(2):
+            tokens.update(str(value) for name, value in desk.on_disk().items() if name.endswith("_token"))
+            answer = await desk.chat()
+            tokens.update(str(value) for name, value in desk.on_disk().items() if name.endswith("_token"))
+            desk.simulator.fail_next(1, 400, {"error": {"message": f"echo {desk.on_disk()['access_token']}"}})
+            echoed = await desk.chat()
+            assert "echo [secret]" in echoed.text
+            for token in tokens:
+                assert token not in answer.text + echoed.text + str(answer.headers) + str(echoed.headers)
+            desk.simulator.write_credentials(desk.file, expired=True)
+
+    caplog.set_level(logging.DEBUG, "llmgate")
+    at_desk(test)
+    assert len(tokens) == 8
+    assert "token refreshed" in caplog.text
+    assert not [token for token in tokens if token in caplog.text]
+
+
+# --- seeded faults: the simulator must see them ---------------------------------------------------------------------
+
+
+class JsonRefresh(QwenCredentials):
+    """Refreshes with a JSON body, as an old client did by mistake."""
+
+    async def _ask(self, refresh_token: str) -> Any:
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token, "client_id": credentials.CLIENT_ID}
+        url = f"{self._settings.oauth_base_url}/api/v1/oauth2/token"
+        headers = {"content-type": "application/json", "accept": "application/json"}
+        reply = await self._instance.http.send("POST", url, headers=headers, content=json.dumps(form).encode())
+        return reply, await reply.read()
+
+
+def unshaped(self: QwenOAuth, call: UpstreamCall) -> bytes:
+    return call.body.bytes
+
+
+def unmarked(parts: list[Any]) -> list[Any]:
+    return parts or [{"type": "text", "text": ""}]
+
+
+def test_a_json_refresh_is_refused(at_desk: AtDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(desk: Desk) -> None:
+        answer = await desk.chat()
+        assert (answer.status_code, error_of(answer)["code"]) == (502, "upstream_auth")
+        assert desk.simulator.refusals == ["invalid_request: The body must be application/x-www-form-urlencoded."]
+
+    monkeypatch.setattr(llmgate_qwen_oauth, "QwenCredentials", JsonRefresh)
+    at_desk(test)
+
+
+def test_a_conversation_without_a_system_message_is_refused(at_desk: AtDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(desk: Desk) -> None:
+        answer = await desk.chat()
+        assert (answer.status_code, error_of(answer)["code"]) == (400, "invalid_parameter_error")
+        assert desk.simulator.refusals == ["invalid_parameter_error: the first message is not a system message"]
+
+    monkeypatch.setattr(QwenOAuth, "body", unshaped)
+    at_desk(test)
+
+
+def test_a_conversation_without_a_cache_mark_is_refused(at_desk: AtDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(desk: Desk) -> None:
+        answer = await desk.chat()
+        assert (answer.status_code, error_of(answer)["code"]) == (400, "invalid_parameter_error")
+        [reason] = desk.simulator.refusals
+        assert "no `ephemeral` cache_control" in reason
+
+    monkeypatch.setattr(messages, "_marked", unmarked)
+    at_desk(test)

@@ -1,0 +1,555 @@
+"""The command line, called as its console script calls it: what it prints, and with which status it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmgate_core.cli import COMMANDS, main
+from llmgate_core.testing import Exchange, ScriptedUpstream
+
+KEY = "sk-MARKER-not-to-be-shown"
+
+LOCAL = """
+    backends:
+      openai-compatible.local:
+        extra:
+          base_url: http://127.0.0.1:9/v1
+          models: [small, large]
+        default_params: {temperature: 0.7}
+        forced_params: {seed: 7}
+"""
+
+PLUGIN = """
+    from dataclasses import dataclass
+    from typing import Annotated
+
+    from llmgate_core import ApiKey, Meta, OpenAICompatible, Secret, hookimpl
+
+    LLMGATE_PLUGIN_API = 1
+
+    @dataclass(frozen=True)
+    class AcmeSettings:
+        base_url: Annotated[str, Meta(cli_flag="--acme-base-url", description="Where Acme is.")] = "http://127.0.0.1:9"
+        api_key: Secret | None = None
+
+    class Acme(OpenAICompatible):
+        name = "acme"
+        settings: AcmeSettings
+
+        def __init__(self, instance):
+            super().__init__(instance)
+            {constructor}
+
+    @hookimpl
+    def llmgate_register_connectors():
+        return Acme
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Ended]
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder; the home is empty, and no variable of llmgate's is set."""
+    for name in [name for name in os.environ if name.startswith("LLMGATE_")]:
+        monkeypatch.delenv(name)
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(here)
+    return here
+
+
+@pytest.fixture
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def called(*arguments: str, **environ: str) -> Ended:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["llmgate", *arguments])
+            for name, value in environ.items():
+                patch.setenv(name, value)
+            capsys.readouterr()
+            try:
+                main()
+                status: Any = 0
+            except SystemExit as ended:
+                status = ended.code or 0
+        captured = capsys.readouterr()
+        assert KEY not in captured.out + captured.err
+        return Ended(status, captured.out, captured.err)
+
+    return called
+
+
+@pytest.fixture
+def write(folder: Path) -> Write:
+    def written(text: str, name: str = "config/config.yaml") -> Path:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text), encoding="utf-8")
+        return path
+
+    return written
+
+
+# --- llmgate itself --------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_every_command_in_one_screen(run: Run) -> None:
+    ended = run("--help")
+    assert ended.status == 0
+    for name, sentence in COMMANDS.items():
+        assert f"  {name} " in ended.out
+        assert sentence in ended.out
+    assert len(ended.out.splitlines()) < 24
+
+
+def test_h_is_help(run: Run) -> None:
+    assert run("-h").out == run("--help").out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself(run: Run, command: str) -> None:
+    ended = run(command, "--help")
+    assert ended.status == 0
+    assert ended.out.startswith(f"Usage: llmgate {command} ")
+
+
+def test_version(run: Run) -> None:
+    ended = run("--version")
+    assert (ended.status, ended.out) == (0, f"llmgate, version {version('llmgate-core')}\n")
+
+
+def test_an_unknown_command(run: Run) -> None:
+    ended = run("chekc")
+    assert ended.status == 2
+    assert "No such command 'chekc'" in ended.err
+
+
+def test_an_unknown_flag(run: Run) -> None:
+    ended = run("check", "--prot", "1")
+    assert ended.status == 2
+    assert "No such option" in ended.err
+    assert "--prot" in ended.err
+
+
+def test_python_m_is_the_same_program(folder: Path) -> None:
+    """And a command that loads no plugin imports neither an HTTP client nor a server."""
+    program = "import runpy, sys; sys.argv = ['llmgate', '--version']\n"
+    program += "try: runpy.run_module('llmgate_core', run_name='__main__')\n"
+    program += "finally: print(sorted({'aiohttp', 'httpx', 'hypercorn', 'starlette', 'rich'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"llmgate, version {version('llmgate-core')}", "[]"]
+
+
+# --- serve: what can be said without serving -------------------------------------------------------------------------
+
+
+def test_serve_help_shows_the_flags_of_installed_plugins(run: Run) -> None:
+    ended = run("serve", "--help")
+    assert "Options of connector qwen-oauth:" in ended.out
+    assert "--enable-qwen-oauth-backend-debugging-override" in ended.out
+
+
+def test_serve_help_without_a_blocked_plugin(run: Run) -> None:
+    ended = run("serve", "--help", LLMGATE_BLOCK_PLUGINS="qwen-oauth")
+    assert ended.status == 0
+    assert "--demo" in ended.out
+    assert "qwen" not in ended.out
+
+
+@pytest.mark.parametrize("command", [["serve"], ["check"], ["models"], ["explain", "m"]])
+def test_nothing_configured_names_the_ways_out(run: Run, command: list[str]) -> None:
+    ended = run(*command)
+    assert ended.status == 2
+    assert ended.out == ""
+    assert ended.err.startswith("llmgate: no configuration found (looked for config/config.yaml and ")
+    for way in ("llmgate serve --demo", "config/config.example.yaml", "--default-backend"):
+        assert way in ended.err
+
+
+def test_serve_refuses_a_flag_that_no_plugin_offers(run: Run, write: Write) -> None:
+    write(LOCAL)
+    ended = run("serve", "--enable-qwen-oauth-backend-debugging-override")
+    assert ended.status == 2
+    assert (
+        "no installed plugin offers `--enable-qwen-oauth-backend-debugging-override` to this configuration; "
+        "see `llmgate plugins`" in ended.err
+    )
+
+
+def test_serve_takes_flags_only(run: Run, write: Write) -> None:
+    write(LOCAL)
+    ended = run("serve", "everything")
+    assert ended.status == 2
+    assert "`llmgate serve` takes flags only; see `llmgate serve --help`" in ended.err
+
+
+# --- check -----------------------------------------------------------------------------------------------------------
+
+
+def test_check_says_what_is_ready_and_what_is_not(run: Run, write: Write) -> None:
+    write("""
+        backends:
+          openai-compatible.open: {extra: {base_url: "http://127.0.0.1:9"}}
+          openai-compatible.locked: {extra: {base_url: "http://127.0.0.1:9", api_key: "env:ACME_KEY"}}
+          openai-compatible.unset: {extra: {base_url: "http://127.0.0.1:9", api_key: "env:ACME_UNSET"}}
+          openai-compatible.off: {extra: {base_url: "http://127.0.0.1:9"}, enabled: false}
+    """)
+    ended = run("check", ACME_KEY=KEY)
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.splitlines() == [
+        "ready: openai-compatible.open: needs no credential",
+        "ready: openai-compatible.locked: key from environment variable `ACME_KEY`",
+        "not ready: openai-compatible.unset: environment variable `ACME_UNSET` is not set; set it, then restart",
+        "the configuration can be served",
+    ]
+
+
+def test_check_tells_every_problem_of_every_file_with_its_line(run: Run, write: Write) -> None:
+    write("""
+        server:
+          prot: 8000
+          host: [127.0.0.1]
+        backends:
+          openai-compatible.a:
+            extra: {}
+            enabeld: true
+    """)
+    write("extra: 3\n", "config/backends/backend-instances/openai-compatible.b.yaml")
+    ended = run("check")
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.splitlines() == [
+        "config.yaml:3: unknown key `server.prot`; did you mean `port`?",
+        "config.yaml:4: `server.host`: expected `str`, got `list`.",
+        "config.yaml:8: unknown key `backends.openai-compatible.a.enabeld`; did you mean `enabled`?",
+        "openai-compatible.b.yaml:1: `extra`: expected `mapping`, got `int`.",
+    ]
+
+
+def test_check_tells_every_problem_of_every_extra(run: Run, write: Write) -> None:
+    write(f"""
+        backends:
+          openai-compatible.a:
+            extra: {{base_ulr: {KEY}}}
+          openai-compatible.b:
+            extra:
+              base_url: 5
+              models: {KEY}
+    """)
+    ended = run("check")
+    assert ended.status == 2
+    assert ended.err.splitlines() == [
+        "config.yaml:4: unknown key `extra.base_ulr`; did you mean `base_url`?",
+        "config.yaml:4: missing key `extra.base_url`",
+        "config.yaml:7: `extra.base_url`: expected `str`, got `int`.",
+        "config.yaml:8: `extra.models`: expected `list`, got `str`.",
+    ]
+
+
+def test_check_advises_against_secrets_in_files(run: Run, write: Write) -> None:
+    write(f"""
+        auth: {{api_keys: ["{KEY}"]}}
+        backends:
+          openai-compatible.a:
+            extra:
+              base_url: http://127.0.0.1:9
+              api_key: {KEY}
+    """)
+    ended = run("check")
+    assert ended.status == 0
+    advice = [line for line in ended.out.splitlines() if line.startswith("advice: ")]
+    assert advice == [
+        "advice: config.yaml:2: `auth.api_keys[0]`: the secret itself stands here; "
+        "better say where it is, `env:NAME` or `file:PATH`, or its hash as `sha256:HEX`",
+        "advice: config.yaml:7: `extra.api_key`: the secret itself stands here; "
+        "better say where it is, `env:NAME` or `file:PATH`",
+    ]
+
+
+def test_check_names_flag_and_variable_instead_of_a_line(run: Run, write: Write) -> None:
+    write(LOCAL)
+    told = "`force_model`: there is no backend `openai-compatibel` (did you mean `openai-compatible`?); "
+    by_flag = run("check", "--force-model", "openai-compatibel:m")
+    assert (by_flag.status, by_flag.err.startswith(f"--force-model: {told}")) == (2, True)
+    by_variable = run("check", LLMGATE_FORCE_MODEL="openai-compatibel:m")
+    assert (by_variable.status, by_variable.err.startswith(f"LLMGATE_FORCE_MODEL: {told}")) == (2, True)
+    both = run("check", "--force-model", "openai-compatibel:m", LLMGATE_FORCE_MODEL="small")
+    assert both.err.startswith("--force-model: ")
+
+
+def test_check_of_a_plugin_that_is_not_installed(run: Run, write: Write) -> None:
+    write("\nbackends:\n  acmee:\n    type: acmee\n")
+    ended = run("check", LLMGATE_BLOCK_PLUGINS="qwen-oauth")
+    assert ended.status == 2
+    assert ended.err == (
+        "config.yaml:4: no installed plugin provides connector `acmee` "
+        "(installed: openai-compatible); see `llmgate plugins`\n"
+    )
+
+
+def test_check_of_a_blocked_plugin(run: Run, write: Write) -> None:
+    write("backends: {qwen-oauth: null}\n")
+    told = "plugin `qwen-oauth` is blocked (`plugins.block` or `LLMGATE_BLOCK_PLUGINS`)"
+    by_variable = run("check", LLMGATE_BLOCK_PLUGINS="other, qwen-oauth")
+    assert (by_variable.status, by_variable.err) == (2, f"config.yaml:1: {told}\n")
+    write("backends: {qwen-oauth: null}\nplugins: {block: [llmgate-qwen-oauth]}\n")
+    assert told in run("check").err
+
+
+def test_check_refuses_an_open_door(run: Run, write: Write) -> None:
+    write(LOCAL + "    server: {host: 0.0.0.0}\n")
+    ended = run("check")
+    assert ended.status == 3
+    assert ended.err.startswith("llmgate: refusing to listen on 0.0.0.0 without keys")
+    assert "`auth.api_keys`" in ended.err
+
+
+def test_check_of_a_connector_that_raises_when_it_is_constructed(run: Run, write: Write) -> None:
+    plugin = write(PLUGIN.format(constructor="raise RuntimeError('no licence file')"), "acme.py")
+    ended = run("check", "--plugin", str(plugin), "--default-backend", "acme")
+    assert ended.status == 2
+    assert ended.err == (
+        "llmgate: backend `acme.default`: connector `acme` raised RuntimeError when constructed: no licence file\n"
+    )
+
+
+def test_check_of_a_policy_that_raises_when_it_is_constructed(run: Run, write: Write) -> None:
+    plugin = write(
+        """
+        from llmgate_core import hookimpl
+
+        LLMGATE_PLUGIN_API = 1
+
+        class Broken:
+            name = "broken"
+            settings: None
+
+            def __init__(self, settings):
+                raise RuntimeError("no licence file")
+
+            def apply(self, request, leaf, params):
+                return None
+
+        @hookimpl
+        def llmgate_register_policies():
+            return Broken
+        """,
+        "broken.py",
+    )
+    write(LOCAL)
+    ended = run("check", "--plugin", str(plugin))
+    assert ended.status == 2
+    assert ended.err == "llmgate: policy `broken` raised RuntimeError when constructed: no licence file\n"
+
+
+def test_check_of_a_plugin_file_that_is_not_there(run: Run, write: Write) -> None:
+    write(LOCAL)
+    ended = run("check", "--plugin", "nope.py")
+    assert (ended.status, ended.err) == (2, "the command line: `--plugin nope.py`: no such Python file\n")
+
+
+def test_check_names_the_line_that_loads_a_plugin_which_is_not_installed(run: Run, write: Write) -> None:
+    write("plugins:\n  load: [acmee]\nbackends:\n  openai-compatible: {extra: {base_url: http://127.0.0.1:9}}\n")
+    ended = run("check", LLMGATE_BLOCK_PLUGINS="qwen-oauth")
+    assert ended.status == 2
+    assert ended.err.startswith("config.yaml:2: no installed plugin provides connector `acmee` ")
+
+
+def test_check_of_a_file_that_is_not_there(run: Run, folder: Path) -> None:
+    ended = run("check", "--config", "nope.yaml")
+    assert ended.status == 2
+    assert ended.err == "nope.yaml: cannot be read: No such file or directory\n"
+
+
+# --- plugins ---------------------------------------------------------------------------------------------------------
+
+
+def test_plugins_as_text(run: Run, write: Write) -> None:
+    broken = write("raise RuntimeError('broken')", "broken.py")
+    ended = run("plugins", "--plugin", str(broken))
+    assert ended.status == 0
+    lines = ended.out.splitlines()
+    assert f"ok   builtin  llmgate-core {version('llmgate-core')}" in lines
+    assert f"ok   qwen-oauth  llmgate-qwen-oauth {version('llmgate-qwen-oauth')}" in lines
+    assert "     brings connectors: qwen-oauth" in lines
+    at = lines.index(f"FAIL broken  {broken} (a file)")
+    assert lines[at + 1] == "     brings nothing"
+    assert lines[at + 2].startswith(f"     `--plugin {broken}`: RuntimeError: broken (")
+
+
+def test_plugins_as_json(run: Run) -> None:
+    rows = {row["name"]: row for row in run("plugins", "--json").json()}
+    assert rows["builtin"]["brings"]["connectors"] == ["openai-compatible"]
+    assert rows["qwen-oauth"]["distribution"] == "llmgate-qwen-oauth"
+    assert rows["qwen-oauth"]["problem"] is None
+    blocked = run("plugins", "--json", LLMGATE_BLOCK_PLUGINS="qwen-oauth").json()
+    assert "qwen-oauth" not in {row["name"] for row in blocked}
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+def test_models_that_are_configured(run: Run, write: Write) -> None:
+    write(LOCAL)
+    listed = run("models", "--json").json()
+    assert listed == {
+        "openai-compatible.local:small": "openai-compatible.local",
+        "openai-compatible.local:large": "openai-compatible.local",
+        "small": "openai-compatible.local",
+        "large": "openai-compatible.local",
+    }
+    lines = [line.split() for line in run("models").out.splitlines()]
+    assert lines == [["model", "backend"], *([id, backend] for id, backend in listed.items())]
+
+
+def test_models_that_the_upstream_lists(run: Run, write: Write) -> None:
+    async def listing(exchange: Exchange) -> None:
+        await exchange.reply(200, {"data": [{"id": "tiny"}]}, {"content-type": "application/json"})
+
+    with ScriptedUpstream.in_thread(listing) as upstream:
+        write(f"""
+            backends:
+              openai-compatible.a:
+                extra: {{base_url: "{upstream.url}/v1", api_key: "env:ACME_KEY"}}
+              openai-compatible.dead:
+                extra: {{base_url: "http://127.0.0.1:9/v1"}}
+        """)
+        ended = run("models", "--json", ACME_KEY=KEY)
+    assert ended.status == 0
+    assert ended.json() == {"openai-compatible.a:tiny": "openai-compatible.a"}
+    (told,) = ended.err.splitlines()
+    assert told.startswith("openai-compatible.dead lists nothing: 127.0.0.1:9: ")
+    (request,) = upstream.requests
+    assert (request.method, request.path) == ("GET", "/v1/models")
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+
+
+# --- explain ---------------------------------------------------------------------------------------------------------
+
+
+def test_explain_tells_each_step(run: Run, write: Write) -> None:
+    write(LOCAL)
+    ended = run("explain", "openai-compatible.local:small?top_p=0.5")
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.splitlines() == [
+        "asked for     openai-compatible.local:small?top_p=0.5",
+        "plan          openai-compatible.local:small?top_p=0.5",
+        "backend       openai-compatible.local (ready: needs no credential)",
+        "model         small",
+        "parameter     temperature = 0.7  (default)",
+        "parameter     top_p = 0.5  (uri)",
+        "parameter     seed = 7  (forced)",
+        "body          model, temperature, top_p, seed changed; all other bytes as sent",
+    ]
+
+
+def test_explain_tells_which_layer_won(run: Run, write: Write) -> None:
+    write(LOCAL)
+    body = write(
+        '{"model": "x", "messages": [{"role": "user", "content": "hi"}], "temperature": 1, "seed": 1}', "b.json"
+    )
+    ended = run("explain", "small?temperature=0.2&seed=3", "--body", str(body), "--json")
+    steps = ended.json()
+    assert steps["backend"] == {"name": "openai-compatible.local", "ready": True, "detail": "needs no credential"}
+    assert steps["parameters"] == {
+        "temperature": [
+            {"value": 0.2, "layer": "uri"},
+            {"value": 1, "layer": "client"},
+            {"value": 0.7, "layer": "default"},
+        ],
+        "seed": [
+            {"value": 7, "layer": "forced"},
+            {"value": 3, "layer": "uri"},
+            {"value": 1, "layer": "client"},
+        ],
+    }
+    assert sorted(steps["changed_in_body"]) == ["model", "seed", "temperature"]
+    text = run("explain", "small?temperature=0.2", "--body", str(body)).out
+    assert "parameter     temperature = 0.2  (uri, over client 1, over default 0.7)" in text
+
+
+def test_explain_shows_what_force_model_does(run: Run, write: Write) -> None:
+    write(LOCAL)
+    lines = run("explain", "anything", "--force-model", "large").out.splitlines()
+    assert lines[:3] == [
+        "asked for     anything",
+        "force_model   large",
+        "plan          openai-compatible.local:large",
+    ]
+
+
+def test_explain_puts_a_caret_under_the_mistake(run: Run, write: Write) -> None:
+    write(LOCAL)
+    ended = run("explain", "small?temperature")
+    assert ended.status == 1
+    assert ended.out == ""
+    assert ended.err == (
+        "llmgate: this request would be answered with an error:\n"
+        "expected `name=value`\n"
+        "  small?temperature\n"
+        "        ^\n"
+    )
+
+
+def test_explain_refuses_what_a_request_would_be_refused_for(run: Run, write: Write) -> None:
+    write(LOCAL)
+    ended = run("explain", "small?temperature=9")
+    assert ended.status == 1
+    assert "temperature" in ended.err
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"messages": 3}'])
+def test_explain_with_a_body_that_is_none(run: Run, write: Write, content: str) -> None:
+    write(LOCAL)
+    ended = run("explain", "small", "--body", str(write(content, "b.json")))
+    assert ended.status == 1
+    assert ended.err.startswith("llmgate: this request would be answered with an error:\n")
+
+
+# --- schema ----------------------------------------------------------------------------------------------------------
+
+
+def test_schema_is_one_document_of_all(run: Run) -> None:
+    schemas = run("schema").json()
+    assert {"config", "openai-compatible", "qwen-oauth"} <= set(schemas)
+    assert schemas["openai-compatible"]["properties"]["extra"]["required"] == ["base_url"]
+
+
+def test_schema_writes_one_file_each(run: Run, folder: Path) -> None:
+    ended = run("schema", "--write", "new/schemas", LLMGATE_BLOCK_PLUGINS="qwen-oauth")
+    assert ended.status == 0
+    written = sorted(path.name for path in (folder / "new" / "schemas").iterdir())
+    assert written == ["config.json", "openai-compatible.json"]
+    assert ended.out.splitlines() == [f"wrote {Path('new/schemas') / name}" for name in written]
+    assert (
+        json.loads((folder / "new/schemas/config.json").read_text())
+        == run("schema", LLMGATE_BLOCK_PLUGINS="qwen-oauth").json()["config"]
+    )

@@ -1,0 +1,288 @@
+"""Backends: decoded, constructed, asked whether they are ready, and closed in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from llmgate_core.backends import Backends, Readiness, World, build
+from llmgate_core.config import BackendConfig, GatewayConfig, Origin, TimeoutsConfig
+from llmgate_core.connectors import Connector, Instance, ModelInfo
+from llmgate_core.credentials import Credential, CredentialStatus
+from llmgate_core.errors import ConfigError, ConnectorError, PluginError
+from llmgate_core.openai_compatible import OpenAICompatible
+from llmgate_core.plugins import Installed, Loaded, PluginSet
+from llmgate_core.upstream import Client, Timeouts, Upstream
+
+WORLD = World(clock=lambda: 1_800_000_000.0, random=random.Random(1), environ={"NAME": "value"}, home=Path("/nowhere"))
+
+
+@dataclass(frozen=True)
+class AcmeSettings:
+    base_url: str = "http://127.0.0.1:9"
+    wait: float = 1.0
+
+
+class Acme(OpenAICompatible):
+    """Tells `happened` what happens to it."""
+
+    name: ClassVar[str] = "acme"
+    settings: AcmeSettings
+    happened: ClassVar[list[str]] = []
+
+    async def aclose(self) -> None:
+        self.happened.append(f"closed {self.instance.name}")
+
+
+class Recording(Upstream):
+    """Keeps the timeouts that each backend asked for."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.timeouts: list[Timeouts] = []
+
+    def client(self, timeouts: Timeouts) -> Client:
+        self.timeouts.append(timeouts)
+        return super().client(timeouts)
+
+
+def made(
+    *backends: BackendConfig, connector: type[Connector] = Acme, upstream: Upstream | None = None, **sections: Any
+) -> Backends:
+    plugins = PluginSet((Loaded(Installed("acme", "llmgate-acme", "1", "acme"), connectors=(connector,)),))
+    return build(GatewayConfig(backends=backends, **sections), plugins, upstream or Recording(), WORLD)
+
+
+def acme(instance: str = "default", **more: Any) -> BackendConfig:
+    return BackendConfig("acme", instance, **more)
+
+
+@pytest.fixture(autouse=True)
+def events() -> list[str]:
+    Acme.happened.clear()
+    return Acme.happened
+
+
+# --- building --------------------------------------------------------------------------------------------------------
+
+
+def test_a_connector_gets_its_part_of_the_world() -> None:
+    backends = made(acme("one", extra={"wait": 3}))
+    connector = backends["acme.one"].connector
+    assert isinstance(connector, Acme)
+    instance: Instance = connector.instance
+    assert instance.name == "acme.one"
+    assert instance.settings == AcmeSettings(wait=3.0)
+    assert (instance.clock, instance.random, instance.environ, instance.home) == (
+        WORLD.clock,
+        WORLD.random,
+        WORLD.environ,
+        WORLD.home,
+    )
+    assert instance.logger.name == "llmgate.backend.acme.one"
+
+
+def test_instances_of_one_connector_share_nothing() -> None:
+    backends = made(acme("one", default_params={"seed": 1}), acme("two", forced_params={"seed": 2}))
+    one, two = backends
+    assert (one.name, two.name, len(backends)) == ("acme.one", "acme.two", 2)
+    assert one.connector is not two.connector
+    assert one.credentials is not two.credentials
+    assert (one.default_params, one.forced_params) == ({"seed": 1}, {})
+    assert (two.default_params, two.forced_params) == ({}, {"seed": 2})
+
+
+def test_a_backend_that_is_switched_off_is_not_built_but_known_by_name() -> None:
+    backends = made(acme("one"), acme("two", enabled=False, extra={"nonsense": 1}))
+    assert [backend.name for backend in backends] == ["acme.one"]
+    assert backends.names.disabled == ("acme.two",)
+    with pytest.raises(KeyError):
+        backends["acme.two"]
+
+
+def test_every_mistake_of_every_extra_is_told_at_once() -> None:
+    def origin(line: int) -> Origin:
+        return Origin("config.yaml", line, {("extra",): line + 1, ("extra", "wait"): line + 2})
+
+    with pytest.raises(ConfigError) as caught:
+        made(
+            acme("two", extra={"wait": "long", "colour": "red"}, origin=origin(20)),
+            acme("one", extra={"wait": []}, origin=origin(10)),
+        )
+    assert [str(problem) for problem in caught.value.problems] == [
+        "config.yaml:12: `extra.wait`: expected `float`, got `list`.",
+        "config.yaml:21: unknown key `extra.colour`; known here: `base_url`, `wait`",
+        "config.yaml:22: `extra.wait`: expected `float`, got `str`.",
+    ]
+
+
+def test_nothing_is_constructed_when_a_setting_is_wrong(events: list[str]) -> None:
+    class Loud(Acme):
+        def __init__(self, instance: Instance) -> None:
+            super().__init__(instance)
+            self.happened.append("constructed")
+
+    with pytest.raises(ConfigError):
+        made(acme("one"), acme("two", extra={"wait": "long"}), connector=Loud)
+    assert events == []
+
+
+@pytest.mark.parametrize("method", ["__init__", "credentials", "retry"])
+def test_a_connector_that_raises_when_constructed_is_named(method: str) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no licence")
+
+    connector = type("Broken", (Acme,), {method: broken})
+    with pytest.raises(PluginError) as caught:
+        made(acme("one"), connector=connector)
+    assert str(caught.value) == (
+        "backend `acme.one`: connector `acme` raised RuntimeError when constructed: no licence"
+    )
+
+
+def test_timeouts_are_the_common_ones_unless_a_backend_has_its_own() -> None:
+    upstream = Recording()
+    made(
+        acme("one"),
+        acme("two", timeouts={"idle_seconds": 600.0, "first_byte_seconds": None}),
+        upstream=upstream,
+        timeouts=TimeoutsConfig(connect_seconds=3.0),
+    )
+    assert upstream.timeouts == [Timeouts(3.0, 600.0, 300.0, None), Timeouts(3.0, None, 600.0, None)]
+
+
+# --- readiness -------------------------------------------------------------------------------------------------------
+
+
+class FakeCredentials:
+    """A provider whose answers are given."""
+
+    def __init__(
+        self,
+        status: Callable[[], CredentialStatus] = lambda: CredentialStatus(True, "fine"),
+        get: Callable[[], Awaitable[Credential]] | None = None,
+    ) -> None:
+        self.status = status
+        self._get = get
+
+    async def get(self) -> Credential:
+        return await self._get() if self._get else Credential({})
+
+    async def renew(self, rejected: Credential) -> Credential:
+        return rejected
+
+
+def with_credentials(provider: FakeCredentials, **methods: Any) -> type[Connector]:
+    return type("Fake", (Acme,), {"credentials": lambda _: provider, **methods})
+
+
+def readiness(connector: type[Connector]) -> Readiness:
+    return made(acme(), connector=connector)["acme.default"].readiness()
+
+
+def test_readiness_is_what_the_credentials_say() -> None:
+    assert readiness(with_credentials(FakeCredentials())) == Readiness(True, "fine")
+    unready = FakeCredentials(lambda: CredentialStatus(False, "log in"))
+    assert readiness(with_credentials(unready)) == Readiness(False, "log in")
+
+
+def test_a_connector_that_refuses_use_is_not_ready_whatever_its_credentials() -> None:
+    def check(_: Any) -> None:
+        raise ConnectorError("disabled", "it is switched off")
+
+    assert readiness(with_credentials(FakeCredentials(), check=check)) == Readiness(False, "it is switched off")
+
+
+def test_a_bug_in_a_connector_is_not_ready_and_its_text_goes_to_the_log_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def status() -> CredentialStatus:
+        raise RuntimeError("sk-MARKER")
+
+    with caplog.at_level(logging.ERROR, logger="llmgate.backends"):
+        found = readiness(with_credentials(FakeCredentials(status)))
+    assert found == Readiness(False, "its connector raised RuntimeError; see the log")
+    (said,) = caplog.records
+    assert said.getMessage() == "connector of backend acme.default"
+    assert said.exc_info is not None
+
+
+# --- models and closing ----------------------------------------------------------------------------------------------
+
+
+def test_models_come_from_the_connector() -> None:
+    @dataclass(frozen=True)
+    class Listed(AcmeSettings):
+        models: tuple[str, ...] = ("small", "large")
+
+    connector = type("WithModels", (Acme,), {"__annotations__": {"settings": Listed}})
+    learnt: list[str] = []
+    found = asyncio.run(made(acme(), connector=connector)["acme.default"].models(learnt.extend))
+    assert [model.id for model in found] == ["small", "large"]
+    assert learnt == [], "no credential was needed"
+
+
+def test_a_credential_is_told_before_an_upstream_is_asked_for_models() -> None:
+    learnt: list[str] = []
+
+    async def models(_: Any, credential: Callable[[], Awaitable[Credential]]) -> list[ModelInfo]:
+        await credential()
+        return [ModelInfo(secret) for secret in learnt]
+
+    async def key() -> Credential:
+        return Credential({"authorization": "Bearer sk-MARKER"})
+
+    backends = made(acme(), connector=with_credentials(FakeCredentials(get=key), models=models))
+    found = asyncio.run(backends["acme.default"].models(learnt.extend))
+    assert [model.id for model in found] == ["Bearer sk-MARKER", "sk-MARKER"]
+
+
+def test_the_last_that_was_opened_is_closed_first(events: list[str]) -> None:
+    asyncio.run(made(acme("one"), acme("two"), acme("three")).aclose())
+    assert events == ["closed acme.three", "closed acme.two", "closed acme.one"]
+
+
+def test_one_that_cannot_be_closed_keeps_nobody_open(events: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    class Stuck(Acme):
+        async def aclose(self) -> None:
+            await super().aclose()
+            if self.instance.name == "acme.two":
+                raise OSError("stuck")
+
+    with caplog.at_level(logging.ERROR, logger="llmgate.backends"):
+        asyncio.run(made(acme("one"), acme("two"), acme("three"), connector=Stuck).aclose())
+    assert events == ["closed acme.three", "closed acme.two", "closed acme.one"]
+    assert [said.getMessage() for said in caplog.records] == ["closing backend acme.two"]
+
+
+def test_closing_lets_a_refresh_finish_first(events: list[str]) -> None:
+    """A refresh token that has been spent upstream must reach the disk."""
+
+    async def scenario() -> None:
+        asked, go_on = asyncio.Event(), asyncio.Event()
+
+        async def refresh() -> Credential:
+            asked.set()
+            await go_on.wait()
+            events.append("refreshed")
+            return Credential({})
+
+        backends = made(acme(), connector=with_credentials(FakeCredentials(get=refresh)))
+        caller = asyncio.create_task(backends["acme.default"].credentials.get())
+        await asked.wait()
+        caller.cancel()
+        closing = asyncio.create_task(backends.aclose())
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.wait_for(closing, 10)
+        await asyncio.gather(caller, return_exceptions=True)
+
+    asyncio.run(scenario())
+    assert events == ["refreshed", "closed acme.default"]

@@ -1,0 +1,274 @@
+"""The base class of connectors: where it posts, with what, and the seams that a subclass overrides."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from llmgate_core.connectors import Connector, Instance, ModelInfo, UpstreamCall
+from llmgate_core.credentials import Credential, NoCredential
+from llmgate_core.errors import ConnectorError
+from llmgate_core.openai_compatible import OpenAICompatible, listed_models
+from llmgate_core.retry import NoRetry
+from llmgate_core.testing import Exchange, Script, ScriptedUpstream
+from llmgate_core.upstream import Timeouts, Upstream
+from llmgate_core.wire import Body
+
+BODY = b'{"model": "m", "messages": [{}], "n_1": 1e2}'
+KEY = Credential({"authorization": "Bearer sk-12345678"})
+
+
+@dataclass(frozen=True)
+class AcmeSettings:
+    base_url: str = ""
+    models: tuple[str, ...] | None = None
+
+
+class Acme(OpenAICompatible):
+    name: ClassVar[str] = "acme"
+    settings: AcmeSettings
+
+
+def call(
+    *, stream: bool = False, credential: Credential = KEY, headers: Mapping[str, str] | None = None
+) -> UpstreamCall:
+    return UpstreamCall(
+        "generate", "openai.chat", "m", stream, Body.parse(BODY), credential, headers or {}, request_id="req_1"
+    )
+
+
+@dataclass
+class Used:
+    """A connector and the upstream that it was used with."""
+
+    connector: Acme
+    upstream: ScriptedUpstream
+
+
+def use(script: Script, test: Callable[[Used], Awaitable[None]], connector: type[Acme] = Acme, **settings: Any) -> None:
+    async def run() -> None:
+        async with asyncio.timeout(20), ScriptedUpstream(script) as upstream:
+            http = Upstream({})
+            instance = Instance(
+                name="acme.default",
+                settings=AcmeSettings(f"{upstream.url}/v1/", **settings),
+                http=http.client(Timeouts()),
+                clock=lambda: 1_800_000_000.0,
+                random=random.Random(1),
+                environ={},
+                home=Path("/nowhere"),
+                logger=logging.getLogger("llmgate.tests"),
+            )
+            try:
+                await test(Used(connector(instance), upstream))
+            finally:
+                await http.aclose()
+
+    asyncio.run(run())
+
+
+async def body_of(chunks: AsyncGenerator[bytes, None]) -> bytes:
+    return b"".join([chunk async for chunk in chunks])
+
+
+async def fine(exchange: Exchange) -> None:
+    await exchange.reply(200, b" {answer} ", {"content-type": "application/json"})
+
+
+def test_it_is_a_connector_with_harmless_defaults() -> None:
+    async def test(used: Used) -> None:
+        connector: Connector = used.connector
+        connector.check()
+        assert isinstance(connector.credentials(), NoCredential)
+        assert isinstance(connector.retry(), NoRetry)
+        assert connector.dialects == {"openai.chat"}
+        await connector.aclose()
+
+    use(fine, test)
+
+
+@pytest.mark.parametrize(("stream", "accept"), [(False, "application/json"), (True, "text/event-stream")])
+def test_posts_the_callers_bytes_with_the_credential(stream: bool, accept: str) -> None:
+    async def test(used: Used) -> None:
+        reply = await used.connector.send(call(stream=stream, headers={"x-session-id": "s"}))
+        assert (reply.status, await body_of(reply.chunks)) == (200, b" {answer} ")
+        (request,) = used.upstream.requests
+        assert (request.method, request.path, request.body) == ("POST", "/v1/chat/completions", BODY)
+        assert (request.headers["accept"], request.headers["content-type"]) == (accept, "application/json")
+        assert request.headers["authorization"] == "Bearer sk-12345678"
+        assert request.headers["x-session-id"] == "s"
+
+    use(fine, test)
+
+
+def test_no_header_of_the_caller_takes_the_place_of_ours() -> None:
+    async def test(used: Used) -> None:
+        await (await used.connector.send(call(headers={"authorization": "theirs", "accept": "x/y"}))).aclose()
+        (request,) = used.upstream.requests
+        assert request.headers["authorization"] == "Bearer sk-12345678"
+        assert request.headers["accept"] == "application/json"
+
+    use(fine, test)
+
+
+def test_a_credential_that_says_where_it_is_valid_is_used_there() -> None:
+    async def test(used: Used) -> None:
+        elsewhere = Credential(KEY.headers, base_url=f"{used.upstream.url}/elsewhere/")
+        await (await used.connector.send(call(credential=elsewhere))).aclose()
+        assert used.upstream.requests[0].path == "/elsewhere/chat/completions"
+
+    use(fine, test)
+
+
+def test_an_error_is_classified_with_its_words() -> None:
+    async def limited(exchange: Exchange) -> None:
+        answer = {"error": {"message": "slow down", "code": "odd", "type": "their_type", "param": "model"}}
+        await exchange.reply(429, answer, {"retry-after": "7", "x-request-id": "up-1"})
+
+    async def test(used: Used) -> None:
+        with pytest.raises(ConnectorError) as caught:
+            await used.connector.send(call())
+        error = caught.value
+        assert (error.kind, error.status, error.message, error.retry_after) == ("rate_limited", 429, "slow down", 7)
+        assert (error.code, error.type, error.param) == ("odd", "their_type", "model")
+        assert error.upstream_request_id == "up-1"
+
+    use(limited, test)
+
+
+def test_an_error_whose_body_is_cut_off_keeps_its_status(promptly: float) -> None:
+    async def cut(exchange: Exchange) -> None:
+        await exchange.head(403, {"content-length": "100"})
+        await exchange.raw(b'{"error": ')
+        exchange.cut()
+
+    async def test(used: Used) -> None:
+        with pytest.raises(ConnectorError) as caught:
+            await used.connector.send(call())
+        assert (caught.value.kind, caught.value.status) == ("denied", 403)
+        await asyncio.wait_for(used.upstream.all_closed(), promptly)
+
+    use(cut, test)
+
+
+def test_an_endless_error_is_read_up_to_a_bound(promptly: float) -> None:
+    async def endless(exchange: Exchange) -> None:
+        await exchange.head(500)
+        while True:
+            await exchange.chunk(b"x" * 10_000)
+
+    async def test(used: Used) -> None:
+        with pytest.raises(ConnectorError) as caught:
+            await used.connector.send(call())
+        assert caught.value.kind == "unavailable"
+        await asyncio.wait_for(used.upstream.all_closed(), promptly)
+
+    use(endless, test)
+
+
+def test_send_returns_at_the_headers(promptly: float) -> None:
+    async def hold(exchange: Exchange) -> None:
+        await exchange.head(200, {"content-type": "text/event-stream"})
+        await exchange.hung_up()
+
+    async def test(used: Used) -> None:
+        reply = await used.connector.send(call(stream=True))
+        assert reply.headers["content-type"] == "text/event-stream"
+        await reply.aclose()
+        await asyncio.wait_for(used.upstream.all_closed(), promptly)
+
+    use(hold, test)
+
+
+class Mended(Acme):
+    """Overrides every seam."""
+
+    def url(self, call: UpstreamCall) -> str:
+        return f"{self.base_url(call.credential)}/own/path"
+
+    def headers(self, call: UpstreamCall) -> dict[str, str]:
+        return {**super().headers(call), "x-own": "yes"}
+
+    def body(self, call: UpstreamCall) -> bytes:
+        return call.body.splice({"own": True}).bytes
+
+    def classify(self, call: UpstreamCall, status: int, headers: Mapping[str, str], body: bytes) -> ConnectorError:
+        return ConnectorError("quota", body.decode(), status=status)
+
+    async def events(self, call: UpstreamCall, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async for chunk in chunks:
+            yield chunk.upper()
+
+
+def test_every_seam_can_be_overridden() -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.reply(200 if exchange.number == 0 else 400, b"answer")
+
+    async def test(used: Used) -> None:
+        reply = await used.connector.send(call())
+        assert await body_of(reply.chunks) == b"ANSWER"
+        (request,) = used.upstream.requests
+        assert (request.path, request.headers["x-own"], request.json()["own"]) == ("/v1/own/path", "yes", True)
+        with pytest.raises(ConnectorError) as caught:
+            await used.connector.send(call())
+        assert (caught.value.kind, caught.value.message) == ("quota", "answer")
+
+    use(script, test, Mended)
+
+
+# --- models --------------------------------------------------------------------------------------------------
+
+
+async def credential() -> Credential:
+    return KEY
+
+
+async def no_credential() -> Credential:
+    raise AssertionError("nobody needs a credential here")
+
+
+def test_configured_models_are_told_without_asking_anybody() -> None:
+    async def test(used: Used) -> None:
+        assert await used.connector.models(no_credential) == [ModelInfo("a"), ModelInfo("b")]
+        assert used.upstream.requests == []
+
+    use(fine, test, models=("a", "b"))
+
+
+def test_otherwise_the_upstream_lists_them() -> None:
+    async def lists(exchange: Exchange) -> None:
+        assert exchange.request.method == "GET"
+        assert exchange.request.path == "/v1/models"
+        assert exchange.request.headers["authorization"] == "Bearer sk-12345678"
+        await exchange.reply(200, {"data": [{"id": "a"}, {"id": "b", "more": 1}, {"id": 7}]})
+
+    async def test(used: Used) -> None:
+        assert await used.connector.models(credential) == [ModelInfo("a"), ModelInfo("b")]
+
+    use(lists, test)
+
+
+def test_an_upstream_without_a_list_is_a_failure() -> None:
+    async def missing(exchange: Exchange) -> None:
+        await exchange.reply(404, b"nothing here")
+
+    async def test(used: Used) -> None:
+        with pytest.raises(ConnectorError) as caught:
+            await used.connector.models(credential)
+        assert caught.value.kind == "not_found"
+
+    use(missing, test)
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"data": 1}', b'{"data": [1]}', b'{"data": [{}]}'])
+def test_what_is_no_list_of_models(body: bytes) -> None:
+    with pytest.raises(ConnectorError, match="list of models") as caught:
+        listed_models(body)
+    assert caught.value.kind == "protocol"
