@@ -16,10 +16,11 @@ from llmgate_core.app import Gateway, make_policies
 from llmgate_core.connectors import UpstreamCall
 from llmgate_core.credentials import Credential, CredentialProvider, CredentialStatus
 from llmgate_core.errors import ConnectorError
-from llmgate_core.executor import Budget, Executor, describe, passed_on
+from llmgate_core.executor import Budget, Executor
 from llmgate_core.observe import configure
 from llmgate_core.openai_compatible import OpenAICompatible
 from llmgate_core.plugins import PluginSet
+from llmgate_core.replies import passed_on
 from llmgate_core.request import Params
 from llmgate_core.retry import NoRetry, RetryAfter, RetryPolicy
 from llmgate_core.settings import MissingSecret
@@ -505,7 +506,7 @@ def test_only_listed_headers_pass_on() -> None:
 
 def test_parameters_are_described_with_what_they_hide() -> None:
     params = Params({"default": {"top_p": 1}, "client": {"temperature": 0.9}, "uri": {"temperature": 0.2}})
-    assert describe(params) == "top_p=1 (default) temperature=0.2 (uri, over client 0.9)"
+    assert str(params) == "top_p=1 (default) temperature=0.2 (uri, over client 0.9)"
 
 
 def test_what_was_refused_leaves_no_connection_behind(gateway: GatewayFactory, promptly: float) -> None:

@@ -31,6 +31,8 @@ LEVELS = (
         "executor",
         "strategies",
         "observe",
+        "checks",
+        "replies",
     },
     {"app", "report", "frontends", "builtin"},
     {"cli", "testing", "__main__"},

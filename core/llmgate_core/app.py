@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Router
 
 from . import selector
 from .backends import Backend, Backends, World, build
+from .checks import find_problems
 from .config import GatewayConfig
 from .connectors import ModelInfo, Policy
 from .errors import ConfigError, ConnectorError, PluginError, Problem, SelectorError
@@ -138,8 +139,8 @@ def create_app(
     world = world or real_world()
     redactor = redactor or Redactor()
     plugins = plugins or load(config.plugin_names(), block=config.plugins.block)
-    require_plugins(config, plugins)
-    check_force_model(config)
+    if problems := find_problems(config, plugins):
+        raise ConfigError(problems)
     keys = caller_keys(config, world.environ, redactor)
     upstream = Upstream(world.environ)
     backends = build(config, plugins, upstream, world)
@@ -153,33 +154,6 @@ def create_app(
         rim = CORSMiddleware(rim, allow_origins=config.server.allowed_origins, allow_methods=["*"], allow_headers=["*"])
     gateway.app = rim
     return gateway
-
-
-def require_plugins(config: GatewayConfig, plugins: PluginSet) -> None:
-    """Raises ConfigError when something that the configuration names cannot be had, at the lines that name it."""
-    problems = [
-        backend.origin.problem(("type",), plugins.problems.get(backend.type) or f"no plugin brings `{backend.type}`")
-        for backend in config.enabled_backends()
-        if backend.type not in plugins.connectors
-    ]
-    types = {backend.type for backend in config.backends}
-    for one in plugins.loaded:
-        if one.problem and one.plugin.is_file:
-            problems.append(Problem("the command line", None, one.problem))
-        elif one.problem and one.plugin.name not in types:
-            problems.append(config.problem(("plugins", "load"), one.problem))
-    if problems:
-        raise ConfigError(problems)
-
-
-def check_force_model(config: GatewayConfig) -> None:
-    """Raises ConfigError for a `force_model` that could never route."""
-    if config.force_model is None:
-        return
-    try:
-        selector.resolve(selector.parse(config.force_model), config.names())
-    except SelectorError as error:
-        raise ConfigError([config.problem(("force_model",), f"`force_model`: {error.reason}")]) from None
 
 
 def caller_keys(config: GatewayConfig, environ: Mapping[str, str], redactor: Redactor) -> list[KnownKey]:

@@ -109,20 +109,29 @@ class Backends:
                 logger.exception("closing backend %s", backend.name)
 
 
+Decoded = list[tuple[BackendConfig, type[Connector], Any]]
+
+
+def decode_settings(config: GatewayConfig, plugins: PluginSet) -> tuple[Decoded, list[Problem]]:
+    """The settings of all backends whose connector is known, and every mistake in every `extra`."""
+    decoded: Decoded = []
+    problems: list[Problem] = []
+    for backend in config.enabled_backends():
+        if cls := plugins.connectors.get(backend.type):
+            settings, found = decode_extra(backend, settings_type(cls))
+            decoded.append((backend, cls, settings))
+            problems += found
+    return decoded, problems
+
+
 def build(config: GatewayConfig, plugins: PluginSet, upstream: Upstream, world: World) -> Backends:
-    """Decodes the settings of all backends and constructs their connectors. Opens no connection.
+    """Constructs the connectors of all backends, once all settings are known to be good. Opens no connection.
 
     Raises:
         ConfigError: every mistake in every `extra`, at once.
         PluginError: a connector's constructor raised.
     """
-    problems: list[Problem] = []
-    decoded: list[tuple[BackendConfig, type[Connector], Any]] = []
-    for backend in config.enabled_backends():
-        cls = plugins.connectors[backend.type]
-        settings, found = decode_extra(backend, settings_type(cls))
-        problems += found
-        decoded.append((backend, cls, settings))
+    decoded, problems = decode_settings(config, plugins)
     if problems:
         raise ConfigError(problems)
     built = [_construct(backend, cls, settings, config, upstream, world) for backend, cls, settings in decoded]

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from . import policies as policy_chain
+from . import replies
 from .backends import Backend, Backends
 from .connectors import Policy, UpstreamCall, UpstreamReply
 from .credentials import Credential
@@ -25,9 +26,6 @@ from .selector import Leaf, RoutePlan
 from .wire import Body
 
 logger = logging.getLogger("llmgate.executor")
-
-MAX_PLAIN_BYTES = 64 * 1024 * 1024
-SSE = "text/event-stream"
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ class Executor:
             if setting.layer != "client"
         }
         if changes and logger.isEnabledFor(logging.DEBUG):
-            logger.debug("%s parameters: %s", request.id, describe(verdict.params))
+            logger.debug("%s parameters: %s", request.id, verdict.params)
         if leaf.model != request.selector:
             changes["model"] = leaf.model
         return Prepared(request.body.splice(changes), verdict.params, verdict.headers)
@@ -204,24 +202,24 @@ class Executor:
     ) -> Answer:
         """The answer, once its beginning (stream) or its whole (plain) shows that it is one."""
         try:
-            headers = passed_on(reply.headers)
+            headers = replies.passed_on(reply.headers)
             if request.stream:
-                first = await first_read(reply)
+                first = await replies.first_read(reply)
                 chunks = self._rest(backend, request.id, first, reply.chunks)
-                headers["content-type"] = reply.headers["content-type"] if _is_sse(reply) else SSE
+                headers["content-type"] = reply.headers["content-type"] if replies.is_sse(reply) else replies.SSE
             else:
-                data = await read_plain(reply)
+                data = await replies.read_plain(reply)
                 record.usage = chat.read_reply(data)
                 chunks = _one(data)
                 headers["content-length"] = str(len(data))
                 headers.setdefault("content-type", "application/json")
         except BaseException:
-            await close(reply)
+            await replies.close(reply)
             raise
 
         async def aclose() -> None:
             await chunks.aclose()
-            await close(reply)
+            await replies.close(reply)
 
         return Answer(reply.status, headers, chunks, aclose, stream=request.stream)
 
@@ -260,83 +258,6 @@ class Rejected(Exception):  # noqa: N818 - a message between two functions of th
         super().__init__()
         self.failure = failure
         self.credential = credential
-
-
-async def first_read(reply: UpstreamReply) -> bytes:
-    """The first bytes of a stream, once they do not look like a failure.
-
-    Raises:
-        ConnectorError: an empty or non-SSE answer, or a stream that begins with an error frame.
-    """
-    first = b""
-    async for first in reply.chunks:
-        if first:
-            break
-    if not first:
-        raise ConnectorError("protocol", "the upstream answered with an empty stream", status=reply.status)
-    if not _is_sse(reply) and not first.lstrip().startswith((b"data:", b"event:", b"id:", b":")):
-        raise not_a_stream(reply, await read_plain(reply, first))
-    if failure := chat.first_event_error(first):
-        raise failure
-    return first
-
-
-def not_a_stream(reply: UpstreamReply, data: bytes) -> ConnectorError:
-    """Why a streaming request got something else: an error in disguise, if it says so."""
-    if failure := chat.first_event_error(data):
-        return failure
-    sort = reply.headers.get("content-type", "no content type").split(";")[0][:60]
-    return ConnectorError(
-        "protocol",
-        f"the upstream answered a streaming request with `{sort}`, not with a stream",
-        status=reply.status,
-    )
-
-
-async def read_plain(reply: UpstreamReply, first: bytes = b"") -> bytes:
-    """The whole of a plain answer, `first` before it: only what is complete may be shown as a success."""
-    parts = [first]
-    size = len(first)
-    async for chunk in reply.chunks:
-        parts.append(chunk)
-        size += len(chunk)
-        if size > MAX_PLAIN_BYTES:
-            raise ConnectorError("protocol", f"the upstream's answer is larger than {MAX_PLAIN_BYTES} bytes")
-    return b"".join(parts)
-
-
-def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
-    """The upstream's headers that travel on to the caller: an allow-list, and request ids under a name of their own."""
-    kept = {name: value for name, value in headers.items() if name.startswith(PASSED_PREFIXES) or name in PASSED}
-    if found := failures.request_id(headers):
-        kept["x-upstream-request-id"] = found
-    return kept
-
-
-PASSED = frozenset({"content-type", "retry-after", "retry-after-ms", "openai-processing-ms", "openai-version"})
-PASSED_PREFIXES = ("x-ratelimit-", "ratelimit-", "anthropic-ratelimit-")
-
-
-def describe(params: Params) -> str:
-    """Each effective parameter with its layer, and what it hides: `temperature=0.2 (uri, over client 0.9)`."""
-    shown = []
-    for name in params.effective():
-        winner, *hidden = params.why(name)
-        over = "".join(f", over {setting.layer} {setting.value!r}" for setting in hidden)
-        shown.append(f"{name}={winner.value!r} ({winner.layer}{over})")
-    return " ".join(shown)
-
-
-async def close(reply: UpstreamReply) -> None:
-    """Ends the reply wherever it stands; a generator that never began has nothing to end, hence the second step."""
-    try:
-        await reply.chunks.aclose()
-    finally:
-        await reply.aclose()
-
-
-def _is_sse(reply: UpstreamReply) -> bool:
-    return reply.headers.get("content-type", "").lower().startswith(SSE)
 
 
 async def _one(data: bytes) -> AsyncGenerator[bytes, None]:

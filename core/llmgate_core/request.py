@@ -74,6 +74,15 @@ class Params:
         found = [Setting(self._layers[layer][name], layer) for layer in LAYERS if name in self._layers.get(layer, {})]
         return tuple(reversed(found))
 
+    def __str__(self) -> str:
+        """Each effective parameter with its layer, and what it hides: `temperature=0.2 (uri, over client 0.9)`."""
+        shown = []
+        for name in self.effective():
+            winner, *hidden = self.why(name)
+            over = "".join(f", over {setting.layer} {setting.value!r}" for setting in hidden)
+            shown.append(f"{name}={winner.value!r} ({winner.layer}{over})")
+        return " ".join(shown)
+
 
 @dataclass
 class Attempt:

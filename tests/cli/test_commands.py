@@ -149,7 +149,7 @@ def test_version(run: Run) -> None:
 def test_an_unknown_command(run: Run) -> None:
     ended = run("chekc")
     assert ended.status == 2
-    assert "No such command 'chekc'" in ended.err
+    assert "no such command `chekc`; did you mean `check`?" in ended.err
 
 
 def test_an_unknown_flag(run: Run) -> None:
@@ -249,8 +249,10 @@ def test_check_tells_every_problem_of_every_file_with_its_line(run: Run, write: 
     assert ended.err.splitlines() == [
         "config.yaml:3: unknown key `server.prot`; did you mean `port`?",
         "config.yaml:4: `server.host`: expected `str`, got `list`.",
+        "config.yaml:7: missing key `extra.base_url`",
         "config.yaml:8: unknown key `backends.openai-compatible.a.enabeld`; did you mean `enabled`?",
         "openai-compatible.b.yaml:1: `extra`: expected `mapping`, got `int`.",
+        "openai-compatible.b.yaml:1: missing key `extra.base_url`",
     ]
 
 

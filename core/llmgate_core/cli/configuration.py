@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ..plugins import PluginSet
     from ..settings import KeyPath
 
+    Adjust = Callable[[GatewayConfig, PluginSet], GatewayConfig]
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 NOTHING_CONFIGURED = (
@@ -93,21 +95,32 @@ class Prepared:
     loaded: Loaded
 
 
-def prepare(ctx: click.Context, flags: Mapping[str, Any]) -> Prepared:
+def prepare(ctx: click.Context, flags: Mapping[str, Any], adjust: Adjust | None = None) -> Prepared:
     """Reads the configuration that `flags` mean, and loads its plugins.
 
+    Args:
+        adjust: what is changed once the plugins are known, such as by flags of theirs.
+
     Raises:
-        ConfigError: with every problem of files, flags and plugins.
+        ConfigError: with every problem of files, flags, plugins and their settings, at once.
         StartRefused: nothing is configured at all.
     """
+    from ..checks import find_problems
     from ..config import load
+    from ..errors import ConfigError
+    from ..plugins import load as load_plugins
 
     places = find(flags)
     given = overrides(ctx, flags)
     if places.main is None and places.instances is None and ("default_backend",) not in given:
         raise StartRefused(NOTHING_CONFIGURED, EXIT_USAGE)
     loaded = load(places, given)
-    return Prepared(loaded.checked(), load_plugins(loaded.config, flags.get("plugin_files", ())), loaded)
+    config = loaded.config
+    plugins = load_plugins(config.plugin_names(), files=flags.get("plugin_files", ()), block=blocked(config))
+    config = adjust(config, plugins) if adjust else config
+    if problems := [*loaded.problems, *find_problems(config, plugins)]:
+        raise ConfigError(problems)
+    return Prepared(config, plugins, loaded)
 
 
 def find(flags: Mapping[str, Any]) -> Places:
@@ -130,16 +143,6 @@ def overrides(ctx: click.Context, flags: Mapping[str, Any]) -> dict[KeyPath, Ove
         source = variable if from_environment else f"--{name.replace('_', '-')}"
         given[path] = Override(list(value) if isinstance(value, tuple) else value, source)
     return given
-
-
-def load_plugins(config: GatewayConfig, files: tuple[Path, ...]) -> PluginSet:
-    """The plugins that the configuration names; raises ConfigError at the lines that name a broken one."""
-    from ..app import require_plugins
-    from ..plugins import load
-
-    plugins = load(config.plugin_names(), files=files, block=blocked(config))
-    require_plugins(config, plugins)
-    return plugins
 
 
 def blocked(config: GatewayConfig | None) -> tuple[str, ...]:

@@ -89,8 +89,8 @@ async def demo_or_configured(
             no_more_flags(ctx.args, {})
             yield found
         return
-    prepared = configuration.prepare(ctx, flags)
-    yield apply_plugin_flags(prepared.config, prepared.plugins, ctx.args), prepared.plugins, ()
+    prepared = configuration.prepare(ctx, flags, lambda config, plugins: apply_plugin_flags(config, plugins, ctx.args))
+    yield prepared.config, prepared.plugins, ()
 
 
 # --- flags that plugins declare --------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def test_the_switch_is_a_flag_of_serve() -> None:
             "`extra`: `qwen_oauth_initial_rate_limit_retry_random_max_seconds` must not be below "
             "`qwen_oauth_initial_rate_limit_retry_random_min_seconds`",
         ),
-        ({"base_url": "SECRET.example"}, "`extra.base_url`: must match `^https?://`"),
+        ({"base_url": "SECRET.example"}, "`extra.base_url`: must begin with `http://` or `https://`"),
         ({"oauth_base_url": None}, "`extra.oauth_base_url`: expected `str`, got `null`"),
     ],
     ids=lambda value: str(value)[:60],
