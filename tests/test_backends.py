@@ -19,6 +19,7 @@ from llmgate_core.credentials import Credential, CredentialStatus
 from llmgate_core.errors import ConfigError, ConnectorError, PluginError
 from llmgate_core.openai_compatible import OpenAICompatible
 from llmgate_core.plugins import Installed, Loaded, PluginSet
+from llmgate_core.secret import Secret
 from llmgate_core.upstream import Client, Timeouts, Upstream
 
 WORLD = World(clock=lambda: 1_800_000_000.0, random=random.Random(1), environ={"NAME": "value"}, home=Path("/nowhere"))
@@ -142,9 +143,32 @@ def test_a_connector_that_raises_when_constructed_is_named(method: str) -> None:
     connector = type("Broken", (Acme,), {method: broken})
     with pytest.raises(PluginError) as caught:
         made(acme("one"), connector=connector)
+    line = broken.__code__.co_firstlineno + 1
     assert str(caught.value) == (
-        "backend `acme.one`: connector `acme` raised RuntimeError when constructed: no licence"
+        f"backend `acme.one`: connector `acme` raised RuntimeError when constructed: no licence ({__file__}:{line})"
     )
+
+
+def test_what_core_raises_is_told_at_the_line_of_the_plugin_that_led_there() -> None:
+    def credentials(_: Any) -> Any:
+        return Secret("env:")
+
+    with pytest.raises(PluginError) as caught:
+        made(acme("one"), connector=type("Broken", (Acme,), {"credentials": credentials}))
+    assert str(caught.value).endswith(f"({__file__}:{credentials.__code__.co_firstlineno + 1})")
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ("credentials", "its `credentials()` returned a `NoneType`, which has no method `get`"),
+        ("retry", "its `retry()` returned a `NoneType`, which has no method `delay`"),
+    ],
+)
+def test_a_seam_that_returns_nothing_usable_is_told_in_words(method: str, told: str) -> None:
+    with pytest.raises(PluginError) as caught:
+        made(acme("one"), connector=type("Broken", (Acme,), {method: lambda _: None}))
+    assert str(caught.value) == f"backend `acme.one`: connector `acme`: {told}"
 
 
 def test_timeouts_are_the_common_ones_unless_a_backend_has_its_own() -> None:

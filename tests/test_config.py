@@ -1,3 +1,5 @@
+"""From files, flags and environment to one configuration: what is read, and what is told of mistakes."""
+
 from __future__ import annotations
 
 import hashlib
@@ -135,7 +137,7 @@ def test_all_problems_of_all_files_come_at_once_in_order(files: Files) -> None:
         {"acme.two.yaml": "\nenabled: perhaps\n", "beta.yaml": "", "gamma.x.yaml": "a: [\n"},
     )
     expected = [
-        "acme.two.yaml:2: `enabled`: expected `bool`, got `str`.",
+        "acme.two.yaml:2: `enabled`: expected `bool`, got `str`; write `true` or `false`.",
         "beta.yaml: an instance file is named `<type>.<instance>.yaml`, such as `acme.default.yaml`",
         "config.yaml:2: `server.port`: expected `int`, got `str`.",
         "config.yaml:3: unknown key `logging.levl`; did you mean `level`?",
@@ -240,6 +242,67 @@ def test_plain_keys_get_advice_where_others_may_read_them(files: Files) -> None:
     path = ("auth", "api_keys")
     assert files.load("", overrides={path: Override([MARKER], "LLMGATE_API_KEYS")}).advice == ()
     assert len(files.load("", overrides={path: Override([MARKER], "--api-key")}).advice) == 1
+
+
+@dataclass(frozen=True)
+class Keyed:
+    key: Secret
+
+
+@pytest.mark.parametrize("written", ["$HOSTED_KEY", "${HOSTED_KEY}", "ENV:HOSTED_KEY", "Env:HOSTED_KEY", "File:/key"])
+def test_what_looks_like_a_reference_gets_advice_without_being_shown(files: Files, written: str) -> None:
+    sentence = "this looks like a reference, but is taken as the secret itself; write `env:NAME` or `file:PATH`"
+    found = files.load(f"auth: {{api_keys: ['{written}']}}\nbackends:\n  acme:\n    extra: {{key: '{written}'}}\n")
+    assert [str(advice) for advice in found.advice] == [f"config.yaml:1: `auth.api_keys[0]`: {sentence}"]
+    (backend,) = found.checked().backends
+    settings, _ = decode_extra(backend, Keyed)
+    assert [str(advice) for advice in advise(backend, settings)] == [f"config.yaml:4: `extra.key`: {sentence}"]
+    (from_environment,) = files.load(
+        "", overrides={("auth", "api_keys"): Override([written], "LLMGATE_API_KEYS")}
+    ).advice
+    assert from_environment.source == "LLMGATE_API_KEYS"
+
+
+# --- server ---
+
+
+@pytest.mark.parametrize(
+    "host", ["https://llm.example", "llm.example:443", "llm.example/", "*", "*.example", "", "a b", "-x", "::1]"]
+)
+def test_a_host_that_no_request_could_name_is_told(files: Files, host: str) -> None:
+    assert files.problems(f"server:\n  allowed_hosts:\n    - ok.example\n    - '{host}'\n") == [
+        "config.yaml:4: `server.allowed_hosts[1]`: write the name alone, such as `llm.example`: "
+        "no scheme, no port, no slash, no `*`"
+    ]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "chat.example",
+        "https://chat.example/",
+        "https://chat.example/x",
+        "*",
+        "https://*.example",
+        "null",
+        "https://",
+        "ftp://chat.example",
+        "https://chat.example:",
+        "https://user@chat.example",
+        "https://chat.example?x",
+    ],
+)
+def test_an_origin_that_no_browser_sends_is_told(files: Files, origin: str) -> None:
+    (said,) = files.problems(f"server:\n  allowed_origins:\n    - '{origin}'\n")
+    assert said.startswith("config.yaml:3: `server.allowed_origins[0]`: write scheme and name, ")
+
+
+def test_hosts_and_origins_as_they_should_be(files: Files) -> None:
+    hosts = ["llm.example", "LLM_1.example.", "localhost", "10.0.0.1", "::1"]
+    origins = ["https://Chat.Example", "HTTP://localhost:3000", "http://[::1]:80"]
+    server = files.load(f"server: {{allowed_hosts: {hosts}, allowed_origins: {origins}}}").checked().server
+    assert server.allowed_hosts == tuple(hosts)
+    assert server.allowed_origins == ("https://chat.example", "http://localhost:3000", "http://[::1]:80")
 
 
 # --- backends ---
@@ -380,8 +443,11 @@ def test_a_default_backend_that_is_configured_makes_nothing(files: Files, name: 
             "acme.three",
             "names no backend that is configured; to use a connector's defaults, write the connector's name",
         ),
-        ("acme", "has several instances and none called `default`; write one of `acme.one`, `acme.two`"),
+        ("acme", "`acme` has several instances and none called `default`; write one of `acme.one`, `acme.two`"),
         ("beta", "names a backend that is switched off (`enabled: false`)"),
+        ("'acme.one:'", "the name of a model is missing after `:`; write `BACKEND` or `BACKEND:MODEL`"),
+        ("acme.noe", "names no backend that is configured; did you mean `acme.one`?"),
+        ("one.", "names no backend that is configured; to use a connector's defaults, write the connector's name"),
     ],
 )
 def test_a_default_backend_that_cannot_serve_is_told(files: Files, name: str, told: str) -> None:

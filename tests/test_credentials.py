@@ -225,3 +225,34 @@ def test_closing_waits_for_what_is_under_way() -> None:
         assert header(await getting) == "Bearer token-1"
 
     asyncio.run(run())
+
+
+def test_a_renewal_is_not_kept_waiting_by_others_who_get() -> None:
+    class Slow:
+        async def get(self) -> Credential:
+            await asyncio.sleep(0)
+            return Credential({"authorization": "old"})
+
+        async def renew(self, rejected: Credential) -> Credential:
+            return Credential({"authorization": "new"})
+
+        def status(self) -> CredentialStatus:
+            return CredentialStatus(True, "")
+
+    async def run() -> None:
+        flight = SingleFlight(Slow())
+
+        async def greedy() -> None:
+            while True:
+                await flight.get()
+
+        others = [asyncio.create_task(greedy()) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        async with asyncio.timeout(2):
+            renewed = await flight.renew(Credential({"authorization": "old"}))
+        assert renewed.headers == {"authorization": "new"}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    asyncio.run(run())

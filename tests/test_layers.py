@@ -34,7 +34,7 @@ LEVELS = (
         "checks",
         "replies",
     },
-    {"app", "report", "frontends", "builtin"},
+    {"app", "report", "frontends", "builtin", "server"},
     {"cli", "testing", "__main__"},
 )
 
@@ -45,7 +45,7 @@ DOORS = {
     "h11": ("testing/",),
     "httpx": ("upstream.py",),
     "httpx_aiohttp": ("upstream.py",),
-    "hypercorn": ("cli/", "testing/"),
+    "hypercorn": ("server.py",),
     "msgspec": ("wire.py", "settings.py"),
     "pluggy": ("plugins.py", "hookspecs.py"),
     "pytest": ("testing/",),

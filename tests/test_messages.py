@@ -41,6 +41,8 @@ UPDATE = "LLMGATE_UPDATE_MESSAGES"
 MARKER = "sk-MARKER"
 """Stands wherever a user might have put a key; no message may repeat it."""
 
+HEAD = f"(Written by a test. To renew: {UPDATE}=1 pytest tests/test_messages.py; then read the difference.)\n\n"
+
 Section = Iterator[tuple[str, str]]
 """A situation, and what is said in it."""
 
@@ -75,6 +77,11 @@ CONFIGURATIONS = {
     "a default backend that nobody knows": "default_backend: nope.one",
     "a default backend that is switched off": "default_backend: acme\nbackends: {acme: {enabled: false}}",
     "a default backend with several instances": "default_backend: acme\nbackends: {acme.a: {}, acme.b: {}}",
+    "a default backend with an empty model": "default_backend: 'acme:'\nbackends: {acme: {}}",
+    "a default backend that is misspelt": "default_backend: acme.noe\nbackends: {acme.one: {}}",
+    "a host with a scheme": "server: {allowed_hosts: ['https://llm.example']}",
+    "an origin with a slash": "server: {allowed_origins: ['https://chat.example/']}",
+    "a text for a boolean": f"backends: {{acme: {{enabled: {MARKER}}}}}",
 }
 
 
@@ -99,6 +106,9 @@ EXTRAS = {
     "a key is misspelt": f"{{base_url: http://x, api_kye: {MARKER}}}",
     "the wrong type": "{base_url: 5}",
     "not an address": f"{{base_url: {MARKER}}}",
+    "an address with a password": f"{{base_url: 'http://a:{MARKER}@x/v1'}}",
+    "an address that is too long": "{base_url: http://x/v1/chat/completions}",
+    "a query": f"{{base_url: 'http://x/v1?key={MARKER}'}}",
     "one of a list": "{base_url: http://x, models: [a, 5]}",
     "a secret that is nowhere": "{base_url: http://x, api_key: 'file:'}",
 }
@@ -140,6 +150,9 @@ PLUGIN_FILES = {
     "a misspelt hook": HOOK.replace("_connectors", "_conectors"),
     "an unmarked hook": HOOK.replace("@hookimpl\n", ""),
     "a marked function that is no hook": HOOK.replace("def llmgate_register_connectors", "def connectors"),
+    "a hook with an argument": HOOK.replace("connectors()", "connectors(app)"),
+    "a marked function that is nearly a hook": HOOK.replace("def llmgate_register", "def register"),
+    "a name that nobody could write": HOOK.replace('"acme"', '"a cme"'),
     "a hook that raises": HOOK.replace("return Acme", "raise KeyError('x')"),
     "an object instead of a class": HOOK.replace("return Acme", "return 'acme'"),
     "a connector without a name": HOOK.replace('name = "acme"', ""),
@@ -421,7 +434,7 @@ def test_messages_are_those_that_were_read(
         written("Upstreams and paths", upstreams(gateway)),
         written("Kinds of failure", kinds()),
     ]
-    text = stable("\n".join(sections))
+    text = HEAD + stable("\n".join(sections))
     for folder in folders:
         text = text.replace(str(folder), "FOLDER")
     if os.environ.get(UPDATE):

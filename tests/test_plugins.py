@@ -218,13 +218,28 @@ def test_an_unmarked_hook(site: Site) -> None:
 
 def test_a_marked_function_that_is_no_hook(site: Site) -> None:
     said = problem_of(CONNECTOR.replace("def llmgate_register_connectors", "def register"), site)
-    assert "unknown hook 'register'" in said
+    assert said.startswith("`register` is marked with `@hookimpl`, but there is no such hook; the hooks are `llmgate_")
+
+
+def test_a_marked_function_that_is_nearly_a_hook(site: Site) -> None:
+    said = problem_of(CONNECTOR.replace("def llmgate_register_connectors", "def register_connectors"), site)
+    assert said.endswith("but there is no such hook; did you mean `llmgate_register_connectors`?")
 
 
 def test_a_hook_with_an_argument_that_does_not_exist(site: Site) -> None:
     said = problem_of(CONNECTOR.replace("connectors()", "connectors(app)"), site)
-    assert "'app'" in said
-    assert "llmgate_register_connectors" in said
+    assert said == "hook `llmgate_register_connectors` takes no arguments, but this one wants `app`"
+
+
+def test_a_listener_with_an_argument_that_does_not_exist(site: Site) -> None:
+    listener = "\n    @hookimpl\n    def llmgate_request_finished(record, gateway):\n        pass\n"
+    said = problem_of(CONNECTOR + listener, site)
+    assert said == "hook `llmgate_request_finished` takes `record`, but this one wants `gateway`"
+
+
+def test_an_argument_with_a_default_is_no_demand(site: Site) -> None:
+    site.plugin(CONNECTOR.replace("connectors()", "connectors(app=None)"))
+    assert not load(["acme"]).problems
 
 
 def test_a_hook_that_raises(site: Site) -> None:
@@ -244,11 +259,20 @@ def test_a_plugin_that_brings_nothing(site: Site, returned: str) -> None:
 )
 def test_an_object_where_a_class_belongs(site: Site, returned: str, sort: str) -> None:
     said = problem_of(CONNECTOR.replace("return Acme", f"return {returned}"), site)
-    assert said == f"registers an object (`{sort}`) where a connector class is expected"
+    assert said == (
+        f"`llmgate_register_connectors` returns an object (`{sort}`) where a connector class is expected; "
+        "return the class itself, or a list of classes"
+    )
 
 
 def test_a_connector_without_a_name(site: Site) -> None:
     assert problem_of(CONNECTOR.replace('name = "acme"', ""), site) == "connector class `Acme` has no `name`"
+
+
+@pytest.mark.parametrize("name", ["a cme", "acme.one", "acme:x", "", "-acme"])
+def test_a_connector_whose_name_no_configuration_could_write(site: Site, name: str) -> None:
+    said = problem_of(CONNECTOR.replace('"acme"', f'"{name}"'), site)
+    assert said == "connector class `Acme`: its `name` may hold letters, digits, `-` and `_` only"
 
 
 def test_a_connector_without_its_methods(site: Site) -> None:
@@ -278,6 +302,60 @@ def test_settings_whose_type_is_there_for_type_checkers_only(site: Site) -> None
 def test_settings_that_are_no_dataclass(site: Site) -> None:
     said = problem_of(CONNECTOR.replace("settings: None", "settings: int"), site)
     assert said == "connector class `Acme`: its annotation `settings` must be a dataclass"
+
+
+@pytest.mark.parametrize(
+    ("frozen", "entry", "fault"),
+    [
+        ("", "wait: float = 1.0", "must be frozen: write `@dataclass(frozen=True)`"),
+        ("(frozen=True)", "hook: object = None", "the type of field `hook` is none that a configuration can hold"),
+        ("(frozen=True)", "wait: float = 'x'", "the default of field `wait` is a `str`, which is not of its type"),
+        ("(frozen=True)", "key: Secret = 'env:A'", "the default of field `key` is a `str`, which is not of its type"),
+        ("(frozen=True)", "url: str = None", "the default of field `url` is a `NoneType`, which is not of its type"),
+        (
+            "(frozen=True)",
+            "models: list[str] = None",
+            "the default of field `models` is a `NoneType`, which is not of its type",
+        ),
+    ],
+)
+def test_settings_that_could_never_be_right(site: Site, frozen: str, entry: str, fault: str) -> None:
+    assert problem_of(with_settings(frozen, entry), site) == (
+        f"settings class `AcmeSettings` of connector class `Acme`: {fault}"
+    )
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "wait: float = 1",
+        "wait: Annotated[int, Meta(ge=1)] = 0",
+        "key: Secret | None = None",
+        "key: Secret = Secret('env:A')",
+        "models: tuple[str, ...] = ()",
+        "word: Literal['a', 'b'] = 'a'",
+        "anything: Any = None",
+        "wait: int | str = 'long'",
+    ],
+)
+def test_settings_that_are_right(site: Site, entry: str) -> None:
+    site.plugin(with_settings("(frozen=True)", entry))
+    assert not load(["acme"]).problems
+
+
+def with_settings(frozen: str, entry: str) -> str:
+    return CONNECTOR.replace("settings: None", "settings: AcmeSettings").replace(
+        "    class Acme(",
+        f"""    from dataclasses import dataclass
+    from typing import Annotated, Any, Literal
+    from llmgate_core import Meta, Secret
+
+    @dataclass{frozen}
+    class AcmeSettings:
+        {entry}
+
+    class Acme(""",
+    )
 
 
 def test_a_connector_without_settings_of_its_own(site: Site) -> None:

@@ -1,3 +1,5 @@
+"""Parameters in layers: which one wins, and what it hides."""
+
 from __future__ import annotations
 
 from hypothesis import given, settings

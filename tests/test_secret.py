@@ -1,3 +1,5 @@
+"""Where a secret may be, how it is revealed, and that nothing shows it by accident."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -27,6 +29,35 @@ def test_a_variable_is_looked_up_when_it_is_needed() -> None:
     assert secret.label == "environment variable `ACME_KEY`"
     environ["ACME_KEY"] = PLAIN
     assert secret.reveal(environ) == PLAIN
+
+
+@pytest.mark.parametrize("value", [f"{PLAIN}\n", f" {PLAIN} ", f"{PLAIN}\r\n"])
+def test_space_around_a_variable_is_not_part_of_the_secret(value: str) -> None:
+    assert Secret("env:ACME_KEY").reveal({"ACME_KEY": value}) == PLAIN
+
+
+def test_a_variable_that_holds_only_space_is_empty() -> None:
+    with pytest.raises(MissingSecret, match="is empty"):
+        Secret("env:ACME_KEY").reveal({"ACME_KEY": " \n"})
+
+
+@pytest.mark.parametrize(
+    ("written", "looks"),
+    [
+        ("$KEY", True),
+        ("${KEY}", True),
+        ("ENV:KEY", True),
+        ("File:/key", True),
+        ("env:KEY", False),
+        ("file:/key", False),
+        (PLAIN, False),
+        ("$2b$12$abc", False),
+        ("$", False),
+        ("environment", False),
+    ],
+)
+def test_a_reference_that_is_misspelt_is_noticed(written: str, looks: bool) -> None:
+    assert Secret(written).looks_like_reference is looks
 
 
 def test_a_file_is_read_anew_and_loses_its_last_newline(tmp_path: Path) -> None:

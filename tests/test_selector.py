@@ -1,3 +1,5 @@
+"""The text in `model`: its syntax, the backend that it means, and the carets under mistakes."""
+
 from __future__ import annotations
 
 import string
@@ -307,6 +309,20 @@ def test_a_number_in_the_name_of_a_backend_may_be_misspelt(prefix: str, near: bo
         assert "did you mean `fake1`?" in refused(resolve, parse(f"{prefix}:m"), names).reason
     else:
         assert resolved(f"{prefix}:m", names) == Leaf("other.default", f"{prefix}:m")
+
+
+@pytest.mark.parametrize("prefix", ["home", "HOME", "llama3", "old"])
+def test_an_instance_without_its_connector_is_not_sent_to_the_default(prefix: str) -> None:
+    names = Names(("acme.home", "acme.llama3", "other.default"), disabled=("acme.old",), default="other")
+    error = refused(resolve, parse(f"{prefix}:m1"), names)
+    assert error.status == 404
+    assert f"there is no backend `{prefix}` (did you mean `acme.{prefix.lower()}`?)" in error.reason
+    assert f"`other.default:{prefix}:m1` for the model" in error.reason
+
+
+def test_an_alias_comes_before_the_instance_of_that_name() -> None:
+    names = Names(("acme.home", "other.home"), aliases={"home": "other.home"}, default="acme")
+    assert resolved("home:m1", names) == Leaf("other.home", "m1")
 
 
 @settings(deadline=None, max_examples=200)

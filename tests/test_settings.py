@@ -1,3 +1,5 @@
+"""Plain values become a dataclass, or a sentence for each mistake that never holds a value."""
+
 from __future__ import annotations
 
 import enum
@@ -135,7 +137,7 @@ def test_what_is_commented_out_counts_as_empty() -> None:
         ({"base_url": "u", "max_wait": True}, "`extra.max_wait`: expected `float`, got `bool`."),
         ({"base_url": "u", "max_wait": float("nan")}, "`extra.max_wait`: must be a finite number."),
         ({"base_url": "u", "max_wait": 10**400}, "`extra.max_wait`: expected `float`, got `int`."),
-        ({"base_url": "u", "verbose": "no"}, "`extra.verbose`: expected `bool`, got `str`."),
+        ({"base_url": "u", "verbose": "no"}, "`extra.verbose`: expected `bool`, got `str`; write `true` or `false`."),
         ({"base_url": "u", "verbose": 1}, "`extra.verbose`: expected `bool`, got `int`."),
         ({"base_url": "u", "retries": 1.5}, "`extra.retries`: expected `int`, got `float`."),
         ({"base_url": "u", "api_key": 5}, "`extra.api_key`: expected `str`, got `int`."),
@@ -147,7 +149,10 @@ def test_what_is_commented_out_counts_as_empty() -> None:
         ({"base_url": "u", "mode": "x"}, "`extra.mode`: expected one of `fast`, `slow`."),
         ({"base_url": "u", "mode": 1}, "`extra.mode`: expected one of `fast`, `slow`, got `int`."),
         ({"base_url": "u", "region": "x"}, "`extra.region`: expected one of `global`, `cn`."),
-        ({"base_url": "u", "models": "m"}, "`extra.models`: expected `list`, got `str`."),
+        (
+            {"base_url": "u", "models": "m"},
+            "`extra.models`: expected `list`, got `str`; write a list, such as `[a, b]`.",
+        ),
         ({"base_url": "u", "models": []}, "`extra.models`: must not be empty."),
         ({"base_url": "u", "models": ["a", 1]}, "`extra.models[1]`: expected `str`, got `int`."),
         ({"base_url": "u", "limits": []}, "`extra.limits`: expected `mapping`, got `list`."),

@@ -665,3 +665,47 @@ def test_no_secret_of_a_request_is_in_an_error() -> None:
         assert "sk-secret-1234" not in told
 
     with_client(close, test)
+
+
+def test_every_stale_connection_is_replaced() -> None:
+    """Five that the upstream closes as soon as they are used again, as after a restart behind a balancer."""
+    together = asyncio.Barrier(5)
+
+    async def once_each(exchange: Exchange) -> None:
+        if exchange.number < 5:
+            await together.wait()  # so that five connections are needed
+            await exchange.reply(200, b"first")
+        elif upstream_of[0].connections == 5:
+            exchange.cut()
+        else:
+            await exchange.reply(200, b"again")
+
+    upstream_of: list[ScriptedUpstream] = []
+
+    async def test(upstream: ScriptedUpstream, client: Client) -> None:
+        upstream_of.append(upstream)
+
+        async def ask() -> bytes:
+            return await (await client.send("POST", upstream.url, content=b"x")).read()
+
+        assert await asyncio.gather(*(ask() for _ in range(5))) == [b"first"] * 5
+        assert await ask() == b"again"
+
+    with_client(once_each, test)
+
+
+def test_work_that_dies_late_is_not_asked_for_twice() -> None:
+    async def dies_late(exchange: Exchange) -> None:
+        if exchange.number == 0:
+            await exchange.reply(200, b"ok")
+        else:
+            await asyncio.sleep(0.7)
+            exchange.cut()
+
+    async def test(upstream: ScriptedUpstream, client: Client) -> None:
+        await (await client.send("POST", upstream.url, content=b"x")).read()
+        with pytest.raises(ConnectorError, match="closed the connection without answering"):
+            await client.send("POST", upstream.url, content=b"x")
+        assert len(upstream.requests) == 2
+
+    with_client(dies_late, test)

@@ -1,3 +1,5 @@
+"""The YAML that is read: values, lines of keys, and what is refused."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +53,7 @@ class Catalogue:
 
 @dataclass
 class Gateway:
-    """What front ends call. `app` is the whole of it as an ASGI app."""
+    """What front ends call. `app` is the whole of it as an ASGI app; `interrupt` ends what is still running in it."""
 
     config: GatewayConfig
     plugins: PluginSet
@@ -62,6 +62,8 @@ class Gateway:
     redactor: Redactor
     upstream: Upstream
     app: App
+    interrupt: Callable[[], None] = lambda: None
+    closed: bool = False
 
     def route(self, text: str) -> RoutePlan:
         """The plan for the selector that a caller sent, or for `force_model`, which outranks it.
@@ -116,9 +118,11 @@ class Gateway:
             return backend, f"its connector raised {type(error).__name__}"
 
     async def aclose(self) -> None:
-        """Closes backends, then connections."""
-        await self.backends.aclose()
-        await self.upstream.aclose()
+        """Closes backends, then connections; once, however often it is called."""
+        if not self.closed:
+            self.closed = True
+            await self.backends.aclose()
+            await self.upstream.aclose()
 
 
 def create_app(
@@ -149,10 +153,10 @@ def create_app(
     gateway = Gateway(config, plugins, backends, executor, redactor, upstream, not_found)
     hosts = [config.server.host, *config.server.allowed_hosts]
     access = Access(keys, hosts, config.server.allowed_origins, BadKeys(time.monotonic))
-    rim: App = Rim(_router(gateway), access, redactor, plugins.request_finished)
-    if config.server.allowed_origins:
-        rim = CORSMiddleware(rim, allow_origins=config.server.allowed_origins, allow_methods=["*"], allow_headers=["*"])
-    gateway.app = rim
+    rim = Rim(_router(gateway), access, redactor, plugins.request_finished)
+    gateway.app, gateway.interrupt = rim, rim.interrupt
+    if origins := config.server.allowed_origins:
+        gateway.app = CORSMiddleware(rim, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
     return gateway
 
 

@@ -12,10 +12,13 @@ from typing import Any
 
 from .errors import Problem
 from .sections import BackendConfig, BackendSection, GatewayConfig, MainFile, Origin, decode_section
+from .selector import nearest_backend
 from .settings import key_name
 from .yaml_file import Document
 
-_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""How a connector may be called."""
+
 _INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _LETTERS = "letters, digits, `-` and `_`"
 
@@ -87,7 +90,7 @@ class _Entry:
         prefix, dot, instance = self.name.partition(".")
         if written and not dot and written != self.name:
             return self.alias(written, spelling)
-        if not _TYPE.fullmatch(prefix) or not _INSTANCE.fullmatch(instance if dot else "default"):
+        if not TYPE.fullmatch(prefix) or not _INSTANCE.fullmatch(instance if dot else "default"):
             self.tell((), f"{self.place()}: a backend is named `type` or `type.instance`, of {_LETTERS}")
             return None
         if written and written != prefix:
@@ -96,9 +99,9 @@ class _Entry:
 
     def alias(self, written: str, spelling: str) -> tuple[str, str, str | None] | None:
         """A name that the operator made up: the alias of an instance of that name."""
-        if not _TYPE.fullmatch(self.name):
+        if not TYPE.fullmatch(self.name):
             self.tell((), f"{self.place()}: a backend's name is made of {_LETTERS}")
-        elif not _TYPE.fullmatch(written):
+        elif not TYPE.fullmatch(written):
             self.tell((spelling,), f"`{self.key(spelling)}`: a connector's name is made of {_LETTERS}")
         else:
             return written, self.name, self.name
@@ -142,19 +145,41 @@ def with_default_backend(config: GatewayConfig, problems: list[Problem]) -> Gate
     """The configuration with the instance that `default_backend` names, made from defaults if it must be."""
     if config.default_backend is None:
         return config
-    name = config.default_backend.partition(":")[0]
+    name, colon, model = config.default_backend.partition(":")
     meant = config.names().candidates.get(name)
-    if meant is None and _TYPE.fullmatch(name):
-        where = config.problem(("default_backend",), "")
-        made = BackendConfig(name, origin=Origin(where.source, where.line))
+    if colon and not model:
+        told = "the name of a model is missing after `:`; write `BACKEND` or `BACKEND:MODEL`"
+    elif meant is None and TYPE.fullmatch(name):
+        made = BackendConfig(name, origin=_origin_of_default(config))
         return dataclasses.replace(config, backends=(*config.backends, made))
-    if meant is None:
-        told = "names no backend that is configured; to use a connector's defaults, write the connector's name"
+    elif meant is None:
+        told = no_such_default(name, config)
     elif len(meant) > 1:
-        told = f"has several instances and none called `default`; write one of `{'`, `'.join(meant)}`"
+        told = f"`{name}` has several instances and none called `default`; write one of `{'`, `'.join(meant)}`"
     elif meant[0] in config.names().disabled:
         told = "names a backend that is switched off (`enabled: false`)"
     else:
         return config
     problems.append(config.problem(("default_backend",), f"`default_backend`: {told}"))
     return config
+
+
+def _origin_of_default(config: GatewayConfig) -> Origin:
+    where = config.problem(("default_backend",), "")
+    return Origin(where.source, where.line)
+
+
+def is_made_from_default(backend: BackendConfig, config: GatewayConfig) -> bool:
+    """Whether nothing but `default_backend` names this backend."""
+    named = (config.default_backend or "").partition(":")[0]
+    return backend.name == f"{named}.default" and backend.origin == _origin_of_default(config)
+
+
+def no_such_default(name: str, config: GatewayConfig) -> str:
+    """What to say of a `default_backend` that is neither a configured backend nor a connector."""
+    written = tuple(backend for backend in config.backends if not is_made_from_default(backend, config))
+    near = nearest_backend(name, dataclasses.replace(config, backends=written).names())
+    told = "names no backend that is configured"
+    if near:
+        return f"{told}; did you mean `{near}`?"
+    return f"{told}; to use a connector's defaults, write the connector's name"

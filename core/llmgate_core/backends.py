@@ -13,7 +13,7 @@ from .config import BackendConfig, GatewayConfig, decode_extra
 from .connectors import Connector, Instance, ModelInfo
 from .credentials import Credential, SingleFlight
 from .errors import ConfigError, ConnectorError, PluginError, Problem
-from .plugins import PluginSet, settings_type
+from .plugins import PluginSet, place, settings_type
 from .retry import RetryPolicy
 from .selector import Names
 from .upstream import Timeouts, Upstream
@@ -158,13 +158,26 @@ def _construct(
     )
     try:
         connector = cls(instance)
-        credentials, retry = SingleFlight(connector.credentials()), connector.retry()
+        credentials = _able(connector.credentials(), "credentials", ("get", "renew", "status"))
+        retry = _able(connector.retry(), "retry", ("delay",))
+    except PluginError as error:
+        raise PluginError(f"backend `{backend.name}`: connector `{cls.name}`: {error}") from None
     except Exception as error:
         logger.debug("constructing backend %s", backend.name, exc_info=True)
         raise PluginError(
-            f"backend `{backend.name}`: connector `{cls.name}` raised {type(error).__name__} when constructed: {error}"
+            f"backend `{backend.name}`: connector `{cls.name}` raised {type(error).__name__} when constructed: "
+            f"{error}{place(error, cls.__module__)}"
         ) from error
-    return Backend(backend.name, connector, credentials, retry, backend.default_params, backend.forced_params)
+    params = backend.default_params, backend.forced_params
+    return Backend(backend.name, connector, SingleFlight(credentials), retry, *params)
+
+
+def _able(found: Any, seam: str, methods: Sequence[str]) -> Any:
+    """What a connector's `seam` returned, if it has these methods; raises PluginError if not."""
+    for method in methods:
+        if not callable(getattr(found, method, None)):
+            raise PluginError(f"its `{seam}()` returned a `{type(found).__name__}`, which has no method `{method}`")
+    return found
 
 
 def _timeouts(config: GatewayConfig, backend: BackendConfig) -> Timeouts:

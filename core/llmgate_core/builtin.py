@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
+from urllib.parse import urlsplit
 
 from .connectors import Connector, Frontend, Policy
 from .credentials import ApiKey, CredentialProvider, NoCredential
@@ -36,6 +37,16 @@ class OpenAICompatibleSettings:
         tuple[str, ...] | None,
         Meta(description="The models that `/v1/models` lists; when left out, the upstream is asked."),
     ] = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for an address that could only lead to a wrong one, or that holds a secret."""
+        address = urlsplit(self.base_url)
+        if "@" in address.netloc:
+            raise ValueError("`base_url` holds a user or a password; write the key as `api_key`")
+        if address.query or address.fragment or self.base_url.endswith(("?", "#")):
+            raise ValueError("`base_url` ends in a query; write the address alone, up to and including `/v1`")
+        if address.path.rstrip("/").endswith("/chat/completions"):
+            raise ValueError("`base_url` ends in `/chat/completions`, which llmgate adds itself; leave it out")
 
 
 class OpenAICompatibleConnector(OpenAICompatible):

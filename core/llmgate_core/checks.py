@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from urllib.parse import quote
+
 from . import selector
+from .backend_sections import is_made_from_default, no_such_default
 from .backends import decode_settings
-from .config import GatewayConfig
+from .config import BackendConfig, GatewayConfig
 from .errors import Problem, SelectorError
 from .plugins import PluginSet
+from .policies.uri_params import PARAMETERS, read_query
 
 
 def find_problems(config: GatewayConfig, plugins: PluginSet) -> list[Problem]:
@@ -21,11 +26,22 @@ def find_problems(config: GatewayConfig, plugins: PluginSet) -> list[Problem]:
 
 def _missing_plugins(config: GatewayConfig, plugins: PluginSet) -> list[Problem]:
     """Told at the lines that name them."""
+    absent = {one.plugin.name for one in plugins.loaded if one.absent}
+    # A file of the command line that could not be loaded would have brought some of them: that is told already.
+    excused = absent if any(one.plugin.is_file and one.problem for one in plugins.loaded) else set()
     return [
-        backend.origin.problem(("type",), plugins.problems.get(backend.type) or f"no plugin brings `{backend.type}`")
+        backend.origin.problem(("type",), _why_missing(backend, config, plugins, absent))
         for backend in config.enabled_backends()
-        if backend.type not in plugins.connectors
+        if backend.type not in plugins.connectors and backend.type not in excused
     ]
+
+
+def _why_missing(backend: BackendConfig, config: GatewayConfig, plugins: PluginSet, absent: Iterable[str]) -> str:
+    told = plugins.problems.get(backend.type) or f"no plugin brings `{backend.type}`"
+    if backend.type in absent and is_made_from_default(backend, config):
+        guess = no_such_default(backend.type, config)
+        return f"`default_backend`: {guess}" if "did you mean" in guess else told
+    return told
 
 
 def _broken_plugins(config: GatewayConfig, plugins: PluginSet) -> list[Problem]:
@@ -34,17 +50,32 @@ def _broken_plugins(config: GatewayConfig, plugins: PluginSet) -> list[Problem]:
     return [
         Problem("the command line", None, one.problem)
         if one.plugin.is_file
-        else config.problem(("plugins", "load"), one.problem)
+        else config.problem(("plugins", "load"), _by_name(one.plugin.name, one.absent) or one.problem)
         for one in plugins.loaded
         if one.problem and (one.plugin.is_file or one.plugin.name not in types)
     ]
+
+
+def _by_name(name: str, absent: str) -> str:
+    """`plugins.load` names plugins, which need not bring a connector."""
+    return f"`plugins.load`: no installed plugin is called `{name}`{absent}" if absent else ""
 
 
 def _wrong_force_model(config: GatewayConfig) -> list[Problem]:
     if config.force_model is None:
         return []
     try:
-        selector.resolve(selector.parse(config.force_model), config.names())
+        plan = selector.resolve(selector.parse(config.force_model), config.names())
     except SelectorError as error:
-        return [config.problem(("force_model",), f"`force_model`: {error.reason}")]
-    return []
+        told = [error.reason]
+    else:
+        told = [_wrong_parameter(name) for leaf in plan.branches for name in read_query(leaf.query)[1]]
+    return [config.problem(("force_model",), f"`force_model`: {reason}") for reason in told]
+
+
+def _wrong_parameter(name: str) -> str:
+    if name in PARAMETERS:
+        return f"`{name}` must be {PARAMETERS[name].allowed}"
+    near = selector.closest(name, PARAMETERS)
+    hint = f"did you mean `{near}`?" if near else f"known parameters: `{'`, `'.join(PARAMETERS)}`"
+    return f"unknown parameter `{quote(name)[:40]}`; {hint}"

@@ -130,6 +130,7 @@ def load(places: Places, overrides: Mapping[KeyPath, Override] | None = None) ->
     backends = from_main_file(section, origin, problems) + from_files(files, problems)
     config = _assemble(section, without_doubles(backends, problems), origin)
     config = with_default_backend(config, problems)
+    problems += [config.problem(("server", *path), message) for path, message in config.server.faults()]
     problems.sort(key=lambda problem: (problem.source, problem.line or 0))
     return Loaded(config, tuple(problems), tuple(_advise_keys(config)))
 
@@ -180,15 +181,18 @@ def _advise_keys(config: GatewayConfig) -> list[Problem]:
     advice = []
     for index, entry in enumerate(config.auth.api_keys):
         secret = entry.key if isinstance(entry, CallerKey) else entry
-        message = f"`auth.api_keys[{index}]`: {_PLAIN_KEY}, or its hash as `sha256:HEX`"
-        found = config.problem(("auth", "api_keys", index), message)
+        told = _REFERENCE if secret.looks_like_reference else f"{_PLAIN_KEY}, or its hash as `sha256:HEX`"
+        found = config.problem(("auth", "api_keys", index), f"`auth.api_keys[{index}]`: {told}")
         # In the environment a plain value is at home; in a file or on a command line others may read it.
-        if secret.is_plain and (found.line or found.source.startswith("--")):
+        is_exposed = secret.is_plain and (found.line or found.source.startswith("--"))
+        if is_exposed or secret.looks_like_reference:
             advice.append(found)
     return advice
 
 
 _PLAIN_KEY = "the secret itself stands here; better say where it is, `env:NAME` or `file:PATH`"
+# Without the name: what begins with a dollar sign may still be the secret.
+_REFERENCE = "this looks like a reference, but is taken as the secret itself; write `env:NAME` or `file:PATH`"
 
 
 @dataclass(frozen=True)
@@ -213,9 +217,10 @@ def decode_extra(backend: BackendConfig, settings_type: type[Any] | None) -> tup
 def advise(backend: BackendConfig, settings: Any) -> list[Problem]:
     """What `llmgate check` says about decoded settings: secrets that stand in the file itself."""
     return [
-        backend.origin.problem(("extra", entry.name), f"`extra.{entry.name}`: {_PLAIN_KEY}")
+        backend.origin.problem(("extra", entry.name), f"`extra.{entry.name}`: {told}")
         for entry in (dataclasses.fields(settings) if dataclasses.is_dataclass(settings) else ())
         if isinstance(value := getattr(settings, entry.name), Secret) and value.is_plain
+        for told in [_REFERENCE if value.looks_like_reference else _PLAIN_KEY]
     ]
 
 

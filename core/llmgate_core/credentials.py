@@ -32,6 +32,12 @@ class Credential:
         values = [value for value in self.headers.values() if value]
         return tuple(values + [value.split(" ", 1)[1] for value in values if " " in value])
 
+    def strike(self, data: bytes) -> bytes:
+        """`data` without these texts: what an upstream says of a failure may echo them."""
+        for secret in self.secrets():
+            data = data.replace(secret.encode(), b"[secret]")
+        return data
+
 
 @dataclass(frozen=True)
 class CredentialStatus:
@@ -107,6 +113,8 @@ class ApiKey:
             value = self._secret.reveal(self._environ)
         except MissingSecret as missing:
             raise ConnectorError("auth", str(missing)) from None
+        if not (value.isascii() and value.isprintable()):
+            raise ConnectorError("auth", f"the key from {self._secret.label} holds characters that no key has")
         return Credential({self._header: self._prefix + value}, label=self._secret.label)
 
     async def renew(self, rejected: Credential) -> Credential:
@@ -125,50 +133,59 @@ class ApiKey:
         return CredentialStatus(True, f"key from {self._secret.label}")
 
 
-CLOSE_SECONDS = 5.0
+CLOSE_SECONDS = 30.0
 """How long the end of the gateway waits for a renewal that is under way."""
 
 
 class SingleFlight:
     """One provider, many requests: what is under way is shared, and a renewal happens once.
 
-    The work runs in a task of its own, so that a caller who leaves does not take a half-done token
-    refresh down with him: a refresh token that has been spent upstream must reach the disk.
+    The work runs in tasks of its own, so that a caller who leaves does not take a half-done token refresh down with
+    him: a refresh token that has been spent upstream must reach the disk. A lock keeps them apart, and fair.
     """
 
     def __init__(self, provider: CredentialProvider) -> None:
         self.provider = provider
         self._latest: Credential | None = None
-        self._flight: asyncio.Task[Credential] | None = None
+        self._lock = asyncio.Lock()
+        self._getting: asyncio.Task[Credential] | None = None
+        self._renewing: asyncio.Task[Credential] | None = None
+        self._rejected: Credential | None = None
 
     async def get(self) -> Credential:
-        """The provider's credential; concurrent callers share one call."""
-        return await self._share(self.provider.get)
+        """The provider's credential; concurrent callers share one call, and wait for a renewal that is under way."""
+        if self._renewing is not None and not self._renewing.done():
+            return await asyncio.shield(self._renewing)
+        if self._getting is None or self._getting.done():
+            self._getting = self._fly(self.provider.get)
+        return await asyncio.shield(self._getting)
 
     async def renew(self, rejected: Credential) -> Credential:
         """A credential other than `rejected`: of many callers with one rejected token, one renews."""
-        while (flight := self._under_way()) is not None:  # perhaps a renewal, perhaps only somebody's `get`
-            await asyncio.shield(flight)
-        if self._latest is not None and self._latest.headers != rejected.headers:
-            return self._latest
-        return await self._share(lambda: self.provider.renew(rejected))
+        same = self._rejected is not None and self._rejected.headers == rejected.headers
+        if self._renewing is None or self._renewing.done() or not same:
+            self._rejected = rejected
+            self._renewing = self._fly(lambda: self._another_than(rejected))
+        return await asyncio.shield(self._renewing)
 
     async def aclose(self) -> None:
         """Lets what is under way finish, so that nothing half-written stays behind."""
-        if (flight := self._under_way()) is not None:
-            await asyncio.wait({flight}, timeout=CLOSE_SECONDS)
+        under_way = {task for task in (self._getting, self._renewing) if task is not None and not task.done()}
+        if under_way:
+            await asyncio.wait(under_way, timeout=CLOSE_SECONDS)
 
-    async def _share(self, start: Callable[[], Coroutine[Any, Any, Credential]]) -> Credential:
-        flight = self._under_way()
-        if flight is None:
-            flight = self._flight = asyncio.create_task(self._fly(start))
-            # Where every caller has left, nobody else will look at its failure.
-            flight.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return await asyncio.shield(flight)
+    async def _another_than(self, rejected: Credential) -> Credential:
+        if self._latest is not None and self._latest.headers != rejected.headers:
+            return self._latest
+        return await self.provider.renew(rejected)
 
-    def _under_way(self) -> asyncio.Task[Credential] | None:
-        return self._flight if self._flight is not None and not self._flight.done() else None
+    def _fly(self, start: Callable[[], Coroutine[Any, Any, Credential]]) -> asyncio.Task[Credential]:
+        async def flight() -> Credential:
+            async with self._lock:
+                self._latest = await start()
+                return self._latest
 
-    async def _fly(self, start: Callable[[], Coroutine[Any, Any, Credential]]) -> Credential:
-        self._latest = await start()
-        return self._latest
+        task = asyncio.create_task(flight())
+        # Where every caller has left, nobody else will look at its failure.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task

@@ -132,7 +132,7 @@ class Executor:
                 return await self._attempt(backend, leaf, request, body, record)
             except Rejected as rejected:
                 failure = rejected.failure
-                if not renewed:
+                if not renewed and len(record.attempts) < self._budget.max_attempts:
                     renewed, tries = True, tries - 1
                     await self._renew(backend, rejected, request)
                     continue
@@ -184,8 +184,10 @@ class Executor:
                     request.id,
                 )
                 reply = await backend.connector.send(call)
+                if not isinstance(reply, UpstreamReply):
+                    raise TypeError(f"`send()` returned `{type(reply).__name__}`, not an `UpstreamReply`")
                 attempt.status = reply.status
-                attempt.upstream_request_id = failures.request_id(reply.headers)
+                attempt.upstream_request_id = self._redactor.strike(failures.request_id(reply.headers) or "") or None
                 return await self._commit(backend, request, reply, record)
         except ConnectorError as error:
             attempt.kind, attempt.message = error.kind, error.message
@@ -202,7 +204,7 @@ class Executor:
     ) -> Answer:
         """The answer, once its beginning (stream) or its whole (plain) shows that it is one."""
         try:
-            headers = replies.passed_on(reply.headers)
+            headers = {name: self._redactor.strike(text) for name, text in replies.passed_on(reply.headers).items()}
             if request.stream:
                 first = await replies.first_read(reply)
                 chunks = self._rest(backend, request.id, first, reply.chunks)
@@ -218,8 +220,10 @@ class Executor:
             raise
 
         async def aclose() -> None:
-            await chunks.aclose()
-            await replies.close(reply)
+            try:
+                await chunks.aclose()
+            finally:
+                await replies.close(reply)
 
         return Answer(reply.status, headers, chunks, aclose, stream=request.stream)
 
@@ -229,7 +233,8 @@ class Executor:
         yield first
         with self._fence(backend, request_id):
             async for chunk in chunks:
-                yield chunk
+                # An error frame may echo our credential; content that passes by is the model's, and is not touched.
+                yield self._redactor.strike_bytes(chunk) if b'"error"' in chunk else chunk
 
     @contextmanager
     def _fence(self, backend: Backend, request_id: str) -> Iterator[None]:
@@ -237,7 +242,9 @@ class Executor:
         try:
             yield
         except ConnectorError as error:
-            error.message = self._redactor.strike(error.message)
+            for name in ("message", "code", "type", "param", "upstream_request_id"):
+                if text := getattr(error, name):
+                    setattr(error, name, self._redactor.strike(text))
             error.args = (error.message,)
             raise
         except RequestError:

@@ -45,6 +45,12 @@ class Redactor:
             text = text.replace(secret, STRUCK)
         return text
 
+    def strike_bytes(self, data: bytes) -> bytes:
+        """The same for bytes that pass by."""
+        for secret in self._secrets:
+            data = data.replace(secret.encode(), STRUCK.encode())
+        return data
+
 
 class TextFormatter(logging.Formatter):
     """`2026-11-22 10:00:00.123 INFO access ...`, for people."""

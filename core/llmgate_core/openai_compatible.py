@@ -85,7 +85,13 @@ class OpenAICompatible:
             "POST", self.url(call), headers=self.headers(call), content=self.body(call)
         )
         if not 200 <= reply.status < 300:
-            raise self.classify(call, reply.status, reply.headers, await error_body(reply))
+            # Struck out before anything is made of it: a secret that is cut in two would not be recognised.
+            body = call.credential.strike(await error_body(reply))
+            error = self.classify(call, reply.status, reply.headers, body)
+            if error.kind == "not_found" and "model" not in error.message.lower():
+                error.code = error.code or "not_found"
+                error.message += f" (at {self.url(call)}; is the base URL right, with its `/v1`?)"
+            raise error
         return UpstreamReply(reply.status, reply.headers, self.events(call, reply.chunks), reply.aclose)
 
     async def models(self, credential: Callable[[], Awaitable[Credential]]) -> Sequence[ModelInfo]:
@@ -98,7 +104,7 @@ class OpenAICompatible:
         reply = await self.instance.http.send("GET", f"{self.base_url(found)}/models", headers=headers)
         body = await reply.read()
         if reply.status != 200:
-            raise chat.upstream_error(reply.status, reply.headers, body, now=self.instance.clock())
+            raise chat.upstream_error(reply.status, reply.headers, found.strike(body), now=self.instance.clock())
         return listed_models(body)
 
     async def aclose(self) -> None:

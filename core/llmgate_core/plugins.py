@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import logging
 import re
 import sys
 import time
+import traceback
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import pluggy
 
 from . import hookspecs
+from .backend_sections import TYPE
 from .connectors import PLUGIN_API, Connector, Frontend, Policy
 from .errors import PluginError
 from .request import RequestRecord
-from .settings import did_you_mean
+from .settings import decode, did_you_mean, json_schema
 
 GROUP = "llmgate"
 BUILTIN = "llmgate_core.builtin"
@@ -62,6 +65,7 @@ class Loaded:
     listener: Callable[..., Any] | None = None
     import_seconds: float = 0.0
     problem: str = ""
+    absent: str = ""  # of a plugin that is not installed: how its `problem` goes on after the name
 
     def brings(self) -> dict[str, list[str]]:
         """Names of everything that it registered, by sort."""
@@ -154,7 +158,8 @@ def load(names: Collection[str], *, files: Sequence[Path] = (), block: Collectio
         if name in brought:
             continue
         try:
-            loaded.append(_load_module(_pick(name, installed, brought, block)))
+            plugin = _pick(name, installed, block)
+            loaded.append(_load_module(plugin) if plugin else _absent(name, installed, brought))
         except PluginError as error:
             loaded.append(Loaded(Installed(name, "", "", ""), problem=str(error)))
     _mark_rivals(loaded)
@@ -174,7 +179,7 @@ def settings_type(cls: type[Any]) -> type[Any] | None:
     return found if isinstance(found, type) and found not in (types.NoneType, Any) else None
 
 
-def _pick(name: str, installed: Sequence[Installed], brought: Collection[str], block: Collection[str]) -> Installed:
+def _pick(name: str, installed: Sequence[Installed], block: Collection[str]) -> Installed | None:
     matches = [one for one in installed if one.name == name]
     if len(matches) > 1:
         owners = " and ".join(f"`{one.distribution}` {one.version}" for one in matches)
@@ -185,12 +190,19 @@ def _pick(name: str, installed: Sequence[Installed], brought: Collection[str], b
         return matches[0]
     if any(name == one.name for one in discover()):
         raise PluginError(f"plugin `{name}` is blocked (`plugins.block` or `LLMGATE_BLOCK_PLUGINS`)")
+    return None
+
+
+def _absent(name: str, installed: Sequence[Installed], brought: Collection[str]) -> Loaded:
     known = sorted({one.name for one in installed} | set(brought))
-    close = did_you_mean(name, known)
-    hint = f"; did you mean `{close}`?" if close else ""
-    raise PluginError(
-        f"no installed plugin provides connector `{name}`{hint} (installed: {', '.join(known)}); see `llmgate plugins`"
-    )
+    rest = f"{_guess(name, known)} (installed: {', '.join(known)}); see `llmgate plugins`"
+    problem = f"no installed plugin provides connector `{name}`{rest}"
+    return Loaded(Installed(name, "", "", ""), problem=problem, absent=rest)
+
+
+def _guess(word: str, known: Iterable[str]) -> str:
+    close = did_you_mean(word, known)
+    return f"; did you mean `{close}`?" if close else ""
 
 
 def _load_module(plugin: Installed) -> Loaded:
@@ -208,7 +220,7 @@ def _load_module(plugin: Installed) -> Loaded:
         result.problem = f"{plugin}:\n  cannot be imported: {error}{_missing(error)}"
     except (Exception, SystemExit) as error:
         logger.debug("loading %s", plugin, exc_info=True)
-        result.problem = f"{plugin}:\n  {type(error).__name__} while loading: {error}{_place(error)}"
+        result.problem = f"{plugin}:\n  {type(error).__name__} while loading: {error}{place(error)}"
     return result
 
 
@@ -226,14 +238,35 @@ def _check_module(module: Any) -> None:
             f"is written for {newer} plugin API ({declared}); this llmgate-core has {PLUGIN_API}. "
             "Install versions of the two that fit each other"
         )
-    known = {name for name in vars(hookspecs) if name.startswith("llmgate_")}
-    for name in vars(module):
-        if name.startswith("llmgate_") and callable(getattr(module, name)):
-            if name not in known:
-                close = did_you_mean(name, known)
-                raise PluginError(f"has an unknown hook `{name}`" + (f"; did you mean `{close}`?" if close else ""))
-            if not hasattr(getattr(module, name), f"{hookspecs.PROJECT}_impl"):
-                raise PluginError(f"`{name}` is not marked with `@hookimpl`, so it would never be called")
+    for name, value in vars(module).items():
+        if inspect.isfunction(value):
+            _check_hook(name, value)
+
+
+_HOOKS = {name: value for name, value in vars(hookspecs).items() if name.startswith("llmgate_")}
+
+
+def _check_hook(name: str, function: Callable[..., Any]) -> None:
+    """Says in words what pluggy would refuse, or would never call."""
+    is_marked = hasattr(function, f"{hookspecs.PROJECT}_impl")
+    if name not in _HOOKS:
+        if name.startswith("llmgate_"):
+            raise PluginError(f"has an unknown hook `{name}`{_guess(name, _HOOKS)}")
+        if is_marked:
+            hint = _guess(name, _HOOKS) or f"; the hooks are `{'`, `'.join(_HOOKS)}`"
+            raise PluginError(f"`{name}` is marked with `@hookimpl`, but there is no such hook{hint}")
+        return
+    if not is_marked:
+        raise PluginError(f"`{name}` is not marked with `@hookimpl`, so it would never be called")
+    given = list(inspect.signature(_HOOKS[name]).parameters)
+    for parameter in inspect.signature(function).parameters.values():
+        is_demanded = parameter.default is parameter.empty and parameter.kind not in (
+            parameter.VAR_POSITIONAL,
+            parameter.VAR_KEYWORD,
+        )
+        if is_demanded and parameter.name not in given:
+            takes = f"`{'`, `'.join(given)}`" if given else "no arguments"
+            raise PluginError(f"hook `{name}` takes {takes}, but this one wants `{parameter.name}`")
 
 
 def _collect(module: types.ModuleType, result: Loaded) -> None:
@@ -242,9 +275,9 @@ def _collect(module: types.ModuleType, result: Loaded) -> None:
     manager.add_hookspecs(hookspecs)
     manager.register(module, name=result.plugin.name)
     manager.check_pending()
-    result.connectors = _classes(manager.hook.llmgate_register_connectors(), "connector", ("send", "credentials"))
-    result.policies = _classes(manager.hook.llmgate_register_policies(), "policy", ("apply",))
-    result.frontends = _classes(manager.hook.llmgate_register_frontends(), "front end", ("routes",))
+    result.connectors = _classes(manager.hook.llmgate_register_connectors, "connector", ("send", "credentials"))
+    result.policies = _classes(manager.hook.llmgate_register_policies, "policy", ("apply",))
+    result.frontends = _classes(manager.hook.llmgate_register_frontends, "front end", ("routes",))
     finished = manager.hook.llmgate_request_finished
     result.listener = finished if finished.get_hookimpls() else None
     if not result.brings():
@@ -255,15 +288,20 @@ def _collect(module: types.ModuleType, result: Loaded) -> None:
         raise PluginError(f"its entry point is called `{name}`, but it brings {names}; the two names must agree")
 
 
-def _classes(results: Iterable[Any], what: str, methods: Sequence[str]) -> tuple[type[Any], ...]:
+def _classes(hook: Any, what: str, methods: Sequence[str]) -> tuple[type[Any], ...]:
     found: list[type[Any]] = []
-    for answer in results:
+    for answer in hook():
         found += answer if isinstance(answer, (list, tuple)) else [answer]
     for cls in found:
         if not isinstance(cls, type):
-            raise PluginError(f"registers an object (`{type(cls).__name__}`) where a {what} class is expected")
+            raise PluginError(
+                f"`{hook.name}` returns an object (`{type(cls).__name__}`) where a {what} class is expected; "
+                "return the class itself, or a list of classes"
+            )
         if not isinstance(getattr(cls, "name", None), str):
             raise PluginError(f"{what} class `{cls.__name__}` has no `name`")
+        if what == "connector" and not TYPE.fullmatch(cls.name):
+            raise PluginError(f"{what} class `{cls.__name__}`: its `name` may hold letters, digits, `-` and `_` only")
         lacking = [method for method in methods if not callable(getattr(cls, method, None))]
         if lacking:
             raise PluginError(f"{what} class `{cls.__name__}` has no method `{lacking[0]}`")
@@ -279,6 +317,31 @@ def _check_settings(cls: type[Any], what: str) -> None:
         raise PluginError(f"{place} names `{error.name}`, which its module does not define at run time") from None
     if found is not None and not is_dataclass(found):
         raise PluginError(f"{place} must be a dataclass")
+    if found is not None and (fault := _settings_fault(found)):
+        raise PluginError(f"settings class `{found.__name__}` of {what} class `{cls.__name__}`: {fault}")
+
+
+def _settings_fault(cls: type[Any]) -> str:
+    if not cls.__dataclass_params__.frozen:
+        return "must be frozen: write `@dataclass(frozen=True)`"
+    hints = get_type_hints(cls, include_extras=True)
+    faults = (_field_fault(entry.name, hints[entry.name], entry.default) for entry in fields(cls) if entry.init)
+    return next(filter(None, faults), "")
+
+
+def _field_fault(name: str, hint: Any, default: Any) -> str:
+    hint = get_args(hint)[0] if get_origin(hint) is Annotated else hint  # a default out of bounds may be meant
+    alone = make_dataclass("alone", [(name, hint)])
+    try:
+        json_schema(alone)
+    except TypeError:
+        return f"the type of field `{name}` is none that a configuration can hold"
+    if default is None or isinstance(default, bool | int | float | str):
+        value = getattr(decode(alone, {name: default})[0], name, ...)  # no type reads as `...`
+        is_widened = type(value) is float and type(default) is int
+        if type(value) is not type(default) and not is_widened:
+            return f"the default of field `{name}` is a `{type(default).__name__}`, which is not of its type"
+    return ""
 
 
 def _mark_rivals(loaded: Sequence[Loaded]) -> None:
@@ -317,7 +380,7 @@ def _load_file(path: Path) -> Loaded:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        return Loaded(plugin, problem=f"`--plugin {path}`: {type(error).__name__}: {error}{_place(error)}")
+        return Loaded(plugin, problem=f"`--plugin {path}`: {type(error).__name__}: {error}{place(error)}")
     return _load_module(plugin)
 
 
@@ -330,14 +393,18 @@ def _missing(error: ImportError) -> str:
     return ""
 
 
-def _place(error: BaseException) -> str:
-    """File and line where it happened, for the plugin's author."""
+def place(error: BaseException, module: str = "") -> str:
+    """File and line where it happened, in brackets, for the plugin's author; empty where it is not known.
+
+    Args:
+        module: the plugin's; lines of its package are told rather than those of what it called.
+    """
     if isinstance(error, SyntaxError):  # its text says where; its traceback ends in the import system
         return ""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})" if trace else ""
+    package = module.partition(".")[0]
+    frames = list(traceback.walk_tb(error.__traceback__))
+    own = [found for found in frames if str(found[0].f_globals.get("__name__")).partition(".")[0] == package]
+    return "".join(f" ({frame.f_code.co_filename}:{line})" for frame, line in (own or frames)[-1:])
 
 
 def describe(plugins: PluginSet) -> list[Mapping[str, Any]]:

@@ -9,6 +9,7 @@ from .dialects import chat, failures
 from .errors import ConnectorError
 
 MAX_PLAIN_BYTES = 64 * 1024 * 1024
+MAX_EXPLAINED_BYTES = 256 * 1024
 SSE = "text/event-stream"
 
 PASSED = frozenset({"content-type", "retry-after", "retry-after-ms", "openai-processing-ms", "openai-version"})
@@ -29,7 +30,7 @@ async def first_read(reply: UpstreamReply) -> bytes:
     if not first:
         raise ConnectorError("protocol", "the upstream answered with an empty stream", status=reply.status)
     if not is_sse(reply) and not first.lstrip().startswith((b"data:", b"event:", b"id:", b":")):
-        raise not_a_stream(reply, await read_plain(reply, first))
+        raise not_a_stream(reply, await read_beginning(reply, first))
     if failure := chat.first_event_error(first):
         raise failure
     return first
@@ -47,10 +48,19 @@ def not_a_stream(reply: UpstreamReply, data: bytes) -> ConnectorError:
     )
 
 
-async def read_plain(reply: UpstreamReply, first: bytes = b"") -> bytes:
-    """The whole of a plain answer, `first` before it: only what is complete may be shown as a success."""
-    parts = [first]
-    size = len(first)
+async def read_beginning(reply: UpstreamReply, first: bytes) -> bytes:
+    """As much of a reply as is needed to say what it is."""
+    async for chunk in reply.chunks:
+        first += chunk
+        if len(first) > MAX_EXPLAINED_BYTES:
+            break
+    return first
+
+
+async def read_plain(reply: UpstreamReply) -> bytes:
+    """The whole of a plain answer: only what is complete may be shown as a success."""
+    parts: list[bytes] = []
+    size = 0
     async for chunk in reply.chunks:
         parts.append(chunk)
         size += len(chunk)
@@ -61,7 +71,11 @@ async def read_plain(reply: UpstreamReply, first: bytes = b"") -> bytes:
 
 def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
     """The upstream's headers that travel on to the caller: an allow-list, and request ids under a name of their own."""
-    kept = {name: value for name, value in headers.items() if name.startswith(PASSED_PREFIXES) or name in PASSED}
+    kept = {
+        name: value
+        for name, value in headers.items()
+        if (name.startswith(PASSED_PREFIXES) or name in PASSED) and value.isprintable()
+    }
     if found := failures.request_id(headers):
         kept["x-upstream-request-id"] = found
     return kept

@@ -34,7 +34,10 @@ def base_url(address: Sequence[Any]) -> str:
 def print_banner(gateway: Gateway, address: Sequence[Any], notes: Sequence[str]) -> None:
     """What somebody who has just started the gateway wants to know."""
     out, url = console(), base_url(address)
-    out.print(f"[bold]llmgate[/] listens on [bold cyan]{url}[/]   (OpenAI clients: base URL {url}/v1)")
+    where = f"[bold cyan]{url}[/]"
+    if address[0] in FRIENDLY_HOSTS:
+        where = f"all interfaces, port {address[1]}; on this machine: {where}"
+    out.print(f"[bold]llmgate[/] listens on {where}   (OpenAI clients: base URL {url}/v1)")
     for backend in gateway.backends:
         state = backend.readiness()
         mark = "[green]ready[/]    " if state.ready else "[yellow]not ready[/]"

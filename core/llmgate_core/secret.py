@@ -13,6 +13,9 @@ class MissingSecret(GatewayError):  # noqa: N818 - it reads as what it is
     """A secret is not where the configuration says. The message says where, and what to do next."""
 
 
+_MISSPELT_REFERENCE = re.compile(r"\$[A-Z_][A-Z0-9_]*|\$\{[A-Za-z_][A-Za-z0-9_]*\}|env:.*|file:.*", re.IGNORECASE)
+
+
 class Secret:
     """Where a secret is: `env:NAME`, `file:PATH`, or the value itself. It never shows a value by accident.
 
@@ -59,9 +62,14 @@ class Secret:
             raise MissingSecret("the secret in the configuration is empty; write it, or `env:NAME` or `file:PATH`")
         return self._place
 
+    @property
+    def looks_like_reference(self) -> bool:
+        """Whether a value that stands in the configuration itself was probably meant to say where one is."""
+        return self.is_plain and bool(_MISSPELT_REFERENCE.fullmatch(self._place))
+
     def _from_environment(self, environ: Mapping[str, str]) -> str:
         value = environ.get(self._place)
-        if value:
+        if value and (value := value.strip()):  # a line end from a file of variables is no part of it
             return value
         state = "is not set" if value is None else "is empty"
         raise MissingSecret(f"environment variable `{self._place}` {state}; set it, then restart")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from .errors import Problem
 from .secret import Secret
 from .selector import Names
-from .settings import KeyPath, Meta, decode
+from .settings import Fault, KeyPath, Meta, decode, key_name
 
 T = TypeVar("T")
 Texts = tuple[str, ...]
@@ -38,6 +39,43 @@ class ServerConfig:
         Texts,
         Meta(description="Origins of web pages that may call the gateway, such as https://chat.example."),
     ] = ()
+
+    def __post_init__(self) -> None:
+        # Browsers send origins in lower case, and CORS compares letter by letter.
+        object.__setattr__(self, "allowed_origins", tuple(origin.lower() for origin in self.allowed_origins))
+
+    def faults(self) -> list[Fault]:
+        """The entries of `allowed_hosts` and `allowed_origins` that no request could ever match."""
+        hosts = [
+            (("allowed_hosts", index), _HOW_TO_WRITE_A_HOST)
+            for index, host in enumerate(self.allowed_hosts)
+            if not _is_host(host)
+        ]
+        origins = [
+            (("allowed_origins", index), _HOW_TO_WRITE_AN_ORIGIN)
+            for index, origin in enumerate(self.allowed_origins)
+            if not _ORIGIN.fullmatch(origin)
+        ]
+        return [(path, f"`{key_name(path, 'server')}`: {told}") for path, told in (*hosts, *origins)]
+
+
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
+_ORIGIN = re.compile(r"https?://([a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_HOW_TO_WRITE_A_HOST = "write the name alone, such as `llm.example`: no scheme, no port, no slash, no `*`"
+_HOW_TO_WRITE_AN_ORIGIN = (
+    "write scheme and name, and the port if it is not the usual one, such as `https://chat.example` or "
+    "`http://chat.example:3000`: no slash at the end, no path, no `*`"
+)
+
+
+def _is_host(text: str) -> bool:
+    if _HOST.fullmatch(text):
+        return True
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 class CallerSecret(Secret):

@@ -219,7 +219,7 @@ def _resolve(leaf: Leaf, names: Names) -> Leaf:
     if leaf.backend in names.candidates:
         return replace(leaf, backend=_instance(leaf.backend, leaf, names))
     default = _default(leaf, names)
-    if default is None or _looks_misspelt(leaf.backend, names):
+    if default is None or _looks_meant(leaf.backend, names):
         raise _unknown_backend(leaf, leaf.backend, default, names)
     return Leaf(default, f"{leaf.backend}:{leaf.model}", leaf.query)
 
@@ -253,16 +253,31 @@ def _instance(name: str, leaf: Leaf, names: Names) -> str:
     return found[0]
 
 
-def _looks_misspelt(prefix: str, names: Names) -> bool:
+def _looks_meant(prefix: str, names: Names) -> bool:
     """A version number (`llama3` beside a backend `ollama`) makes a model's name, not a misspelt backend."""
+    if _by_instance(prefix, names):
+        return True
     known = names.candidates
     if _DIGIT.search(prefix):
         known = {name: found for name, found in known.items() if _DIGIT.search(name)}
     return closest(prefix, known) is not None
 
 
+def nearest_backend(prefix: str, names: Names) -> str | None:
+    """The backend that a prefix which names none was probably meant to be, or None.
+
+    `home` is `acme.home` without its connector; other prefixes are compared letter by letter.
+    """
+    return _by_instance(prefix, names) or closest(prefix, names.candidates)
+
+
+def _by_instance(prefix: str, names: Names) -> str | None:
+    instances = (*names.enabled, *names.disabled)
+    return next((name for name in instances if name.partition(".")[2].lower() == prefix.lower()), None)
+
+
 def _unknown_backend(leaf: Leaf, prefix: str, default: str | None, names: Names) -> SelectorError:
-    near = closest(prefix, names.candidates)
+    near = nearest_backend(prefix, names)
     hint = f" (did you mean `{near}`?)" if near else ""
     model = f"{prefix}:{leaf.model}"
     way_out = f", or `{default}:{model}` for the model `{model}` of the default backend" if default else ""

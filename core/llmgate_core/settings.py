@@ -225,7 +225,8 @@ class _Decoder:
     def _sequence(self, kind: Any, metas: tuple[Any, ...], value: Any, path: KeyPath) -> Any:
         value = [] if value is None else value
         if not isinstance(value, list | tuple):
-            return self.wrong(path, f"expected `list`, got `{_type_of(value)}`")
+            hint = "; write a list, such as `[a, b]`" if isinstance(value, str) else ""
+            return self.wrong(path, f"expected `list`, got `{_type_of(value)}`{hint}")
         item_hint = (*get_args(kind), Any)[0]
         items = [self.convert(item_hint, item, (*path, index)) for index, item in enumerate(value)]
         if self._within(list[Any], metas, items, path) is _BAD or any(item is _BAD for item in items):
@@ -239,7 +240,8 @@ class _Decoder:
         try:
             plain = msgspec.convert(value, written, strict=True)
         except (msgspec.ValidationError, OverflowError):
-            return self.wrong(path, f"expected `{_name_of(kind)}`, got `{_type_of(value)}`")
+            hint = "; write `true` or `false`" if kind is bool and isinstance(value, str) else ""
+            return self.wrong(path, f"expected `{_name_of(kind)}`, got `{_type_of(value)}`{hint}")
         if isinstance(plain, float) and not math.isfinite(plain):
             return self.wrong(path, "must be a finite number")
         if self._within(written, metas, plain, path) is _BAD:

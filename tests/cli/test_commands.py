@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from llmgate_core.cli import COMMANDS, main
+from llmgate_core.cli.configuration import OVERRIDES
 from llmgate_core.testing import Exchange, ScriptedUpstream
 
 KEY = "sk-MARKER-not-to-be-shown"
@@ -29,6 +30,8 @@ LOCAL = """
         default_params: {temperature: 0.7}
         forced_params: {seed: 7}
 """
+
+LOCAL_ALIAS = "backends: {local: {type: openai-compatible, extra: {base_url: 'http://127.0.0.1:9/v1'}}}\n"
 
 PLUGIN = """
     from dataclasses import dataclass
@@ -141,6 +144,11 @@ def test_each_command_explains_itself(run: Run, command: str) -> None:
     assert ended.out.startswith(f"Usage: llmgate {command} ")
 
 
+@pytest.mark.parametrize("variable", [variable for _, _, variable in OVERRIDES])
+def test_help_of_serve_tells_the_variable_of_each_flag(run: Run, variable: str) -> None:
+    assert f"env var: {variable}]" in " ".join(run("serve", "--help").out.split())
+
+
 def test_version(run: Run) -> None:
     ended = run("--version")
     assert (ended.status, ended.out) == (0, f"llmgate, version {version('llmgate-core')}\n")
@@ -155,7 +163,7 @@ def test_an_unknown_command(run: Run) -> None:
 def test_an_unknown_flag(run: Run) -> None:
     ended = run("check", "--prot", "1")
     assert ended.status == 2
-    assert "No such option" in ended.err
+    assert "did you mean `--port`?" in ended.err
     assert "--prot" in ended.err
 
 
@@ -272,7 +280,7 @@ def test_check_tells_every_problem_of_every_extra(run: Run, write: Write) -> Non
         "config.yaml:4: unknown key `extra.base_ulr`; did you mean `base_url`?",
         "config.yaml:4: missing key `extra.base_url`",
         "config.yaml:7: `extra.base_url`: expected `str`, got `int`.",
-        "config.yaml:8: `extra.models`: expected `list`, got `str`.",
+        "config.yaml:8: `extra.models`: expected `list`, got `str`; write a list, such as `[a, b]`.",
     ]
 
 
@@ -338,9 +346,8 @@ def test_check_of_a_connector_that_raises_when_it_is_constructed(run: Run, write
     plugin = write(PLUGIN.format(constructor="raise RuntimeError('no licence file')"), "acme.py")
     ended = run("check", "--plugin", str(plugin), "--default-backend", "acme")
     assert ended.status == 2
-    assert ended.err == (
-        "llmgate: backend `acme.default`: connector `acme` raised RuntimeError when constructed: no licence file\n"
-    )
+    said = "backend `acme.default`: connector `acme` raised RuntimeError when constructed: no licence file"
+    assert ended.err == f"llmgate: {said} ({plugin}:20)\n"
 
 
 def test_check_of_a_policy_that_raises_when_it_is_constructed(run: Run, write: Write) -> None:
@@ -382,7 +389,59 @@ def test_check_names_the_line_that_loads_a_plugin_which_is_not_installed(run: Ru
     write("plugins:\n  load: [acmee]\nbackends:\n  openai-compatible: {extra: {base_url: http://127.0.0.1:9}}\n")
     ended = run("check", LLMGATE_BLOCK_PLUGINS="qwen-oauth")
     assert ended.status == 2
-    assert ended.err.startswith("config.yaml:2: no installed plugin provides connector `acmee` ")
+    assert ended.err.startswith("config.yaml:2: `plugins.load`: no installed plugin is called `acmee` (")
+
+
+def test_check_guesses_which_backend_the_default_was_meant_to_be(run: Run, write: Write) -> None:
+    write("default_backend: locla\n" + LOCAL_ALIAS)
+    ended = run("check")
+    assert ended.status == 2
+    assert ended.err == "config.yaml:1: `default_backend`: names no backend that is configured; did you mean `local`?\n"
+
+
+def test_check_of_a_default_that_is_neither_backend_nor_connector(run: Run, write: Write) -> None:
+    write("default_backend: frobnicate\n" + LOCAL_ALIAS)
+    assert "config.yaml:1: no installed plugin provides connector `frobnicate` (" in run("check").err
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("temprature=0.2", "unknown parameter `temprature`; did you mean `temperature`?"),
+        ("temperature=9", "`temperature` must be a number from 0 to 2"),
+        ("frobnicate=1", "unknown parameter `frobnicate`; known parameters: `temperature`, "),
+    ],
+)
+def test_check_of_a_forced_model_with_a_wrong_parameter(run: Run, write: Write, query: str, told: str) -> None:
+    write(LOCAL_ALIAS)
+    ended = run("check", "--force-model", f"local:m?{query}")
+    assert ended.status == 2
+    assert ended.err.startswith(f"--force-model: `force_model`: {told}")
+    assert run("check", "--force-model", "local:m?temperature=1").status == 0
+
+
+def test_check_does_not_miss_what_a_broken_file_would_have_brought(run: Run, write: Write) -> None:
+    plugin = write("raise RuntimeError('no licence')", "acme.py")
+    ended = run("check", "--plugin", str(plugin), "--default-backend", "acme")
+    assert ended.status == 2
+    assert ended.err.startswith(f"the command line: `--plugin {plugin}`: RuntimeError: no licence (")
+    assert "no installed plugin" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("http://127.0.0.1:9/v1/chat/completions", "`base_url` ends in `/chat/completions`, which llmgate adds itself"),
+        ("http://127.0.0.1:9/v1/chat/completions/", "`base_url` ends in `/chat/completions`"),
+        ("https://anna:sk-MARKER-not-to-be-shown@llm.example/v1", "`base_url` holds a user or a password"),
+        ("https://llm.example/v1?key=sk-MARKER-not-to-be-shown", "`base_url` ends in a query"),
+    ],
+)
+def test_check_of_an_address_that_leads_nowhere(run: Run, write: Write, address: str, told: str) -> None:
+    write(f"backends:\n  openai-compatible:\n    extra:\n      base_url: {address}\n")
+    ended = run("check")
+    assert ended.status == 2
+    assert f"config.yaml:3: `extra`: {told}" in ended.err
 
 
 def test_check_of_a_file_that_is_not_there(run: Run, folder: Path) -> None:
@@ -397,7 +456,9 @@ def test_check_of_a_file_that_is_not_there(run: Run, folder: Path) -> None:
 def test_plugins_as_text(run: Run, write: Write) -> None:
     broken = write("raise RuntimeError('broken')", "broken.py")
     ended = run("plugins", "--plugin", str(broken))
-    assert ended.status == 0
+    assert ended.status == 1
+    assert run("plugins").status == 0
+    assert run("plugins", "--json", "--plugin", str(broken)).status == 1
     lines = ended.out.splitlines()
     assert f"ok   builtin  llmgate-core {version('llmgate-core')}" in lines
     assert f"ok   qwen-oauth  llmgate-qwen-oauth {version('llmgate-qwen-oauth')}" in lines

@@ -210,9 +210,17 @@ def test_a_failure_inside_an_event_is_never_a_proper_end(rest: bytes) -> None:
 
 
 def test_a_failure_after_the_end_is_no_failure() -> None:
-    sent, record = relayed([FINISHED, ConnectorError("protocol", "cut")])
-    assert bodies(sent) == [(FINISHED, True), (b"", False)]
+    done = b"data: [DONE]\n\n"
+    sent, record = relayed([FINISHED, done, ConnectorError("protocol", "cut")])
+    assert bodies(sent) == [(FINISHED, True), (done, True), (b"", False)]
     assert record.outcome == "ok"
+
+
+def test_a_failure_before_the_last_mark_may_have_swallowed_something() -> None:
+    """Usage, or another choice: a finish reason alone does not say that all of it has come."""
+    sent, record = relayed([FINISHED, ConnectorError("protocol", "cut")])
+    assert b"cut" in bodies(sent)[1][0]
+    assert record.outcome == "cut_off"
 
 
 def test_a_plain_answer_has_no_stream_headers() -> None:

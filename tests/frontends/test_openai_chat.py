@@ -354,7 +354,7 @@ def refuse(
         pytest.param(refuse(402), 429, "insufficient_quota", False, id="quota"),
         pytest.param(refuse(429, code="insufficient_quota"), 429, "insufficient_quota", False, id="quota by code"),
         pytest.param(refuse(403), 403, "access_denied", False, id="denied"),
-        pytest.param(refuse(404), 404, "model_not_found", False, id="not_found"),
+        pytest.param(refuse(404), 404, "not_found", False, id="not_found"),
         pytest.param(refuse(408), 504, "upstream_timeout", True, id="timeout"),
         pytest.param(refuse(429), 429, "rate_limit_exceeded", True, id="rate_limited"),
         pytest.param(refuse(500), 502, "upstream_unavailable", True, id="unavailable"),

@@ -192,7 +192,7 @@ def test_a_caller_who_left_is_nobodys_failure() -> None:
     assert (call.records[0].status, call.records[0].outcome, call.records[0].error) == (499, "client_closed", "")
 
 
-def test_a_shutdown_is_told_in_the_record() -> None:
+def test_a_connection_that_is_taken_down_is_told_in_the_record() -> None:
     async def run() -> RequestRecord:
         inside = asyncio.Event()
 
@@ -210,7 +210,61 @@ def test_a_shutdown_is_told_in_the_record() -> None:
         return call.records[0]
 
     record = asyncio.run(run())
-    assert (record.outcome, record.error) == ("cut_off", "the gateway is shutting down")
+    assert (record.outcome, record.error) == ("cut_off", "the connection was taken down")
+
+
+def test_an_interrupted_request_is_told_that_the_gateway_is_shutting_down() -> None:
+    async def run() -> Call:
+        inside = asyncio.Event()
+
+        async def app(scope: Scope, receive: Any, send: Any) -> None:
+            inside.set()
+            await asyncio.Event().wait()
+
+        call = Call(app)
+        task = asyncio.create_task(call._run({"type": "http", "method": "GET", "path": "/", "headers": []}))
+        await inside.wait()
+        call.rim.interrupt()
+        await task
+        return call
+
+    call = asyncio.run(run())
+    assert call.sent[0]["status"] == 503
+    assert (b"retry-after", b"1") in call.sent[0]["headers"]
+    told = json.loads(b"".join(message["body"] for message in call.sent[1:]))["error"]
+    assert told["message"] == "the gateway is shutting down; send the request again"
+    assert (call.records[0].status, call.records[0].error) == (503, told["message"])
+
+
+def test_a_body_that_an_endpoint_does_not_read_holds_nobody(gateway: GatewayFactory) -> None:
+    async def run() -> None:
+        async with gateway(unused) as running:
+            for path in ("/v1/models", "/healthz", "/readyz", "/v1/nope"):
+                answer = await running.client.request("GET", f"{running.url}{path}", content=b"x" * 8_000_000)
+                assert answer.status_code == (404 if path.endswith("nope") else 200)
+
+    asyncio.run(run())
+
+
+def test_a_stream_that_is_interrupted_ends_with_an_error_event(gateway: GatewayFactory) -> None:
+    async def endless(exchange: Exchange) -> None:
+        await exchange.head(200, {"content-type": "text/event-stream"})
+        await exchange.chunk(b'data: {"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}\n\n')
+        await exchange.hung_up()
+
+    async def run() -> str:
+        async with gateway(endless) as running:
+            reader, writer = await running.dial(stream=True)
+            await reader.readuntil(b"hi")
+            running.app.interrupt()
+            async with asyncio.timeout(2):
+                rest = await reader.readuntil(b"\r\n0\r\n\r\n")
+            writer.close()
+            return rest.decode()
+
+    rest = asyncio.run(run())
+    assert "the gateway is shutting down" in rest
+    assert "[DONE]" not in rest
 
 
 def test_a_secret_in_an_error_is_struck_out_of_the_record() -> None:
@@ -241,9 +295,9 @@ def test_repeated_bad_keys_are_held_and_a_good_one_is_not() -> None:
     call = Call(fine, keys=(KEY,))
     for _ in range(5):
         assert call(x_api_key="bad")["status"] == 401
-    assert call.slept == [0.5, 1.0]
+    assert call.slept == [0.5, 1.5]
     assert call(x_api_key="good-key")["status"] == 200
-    assert call.slept == [0.5, 1.0]
+    assert call.slept == [0.5, 1.5]
 
 
 def test_a_refused_request_does_not_reach_the_app() -> None:

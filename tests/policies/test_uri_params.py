@@ -1,3 +1,5 @@
+"""The selector's query as parameters: names, bounds, and what becomes of wrong ones."""
+
 from __future__ import annotations
 
 import json

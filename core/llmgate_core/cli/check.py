@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import configuration
+from .plugin_flags import PluginFlagsCommand, apply_plugin_flags
 
 if TYPE_CHECKING:
     from ..errors import Problem
 
 
-@click.command("check")
+@click.command("check", cls=PluginFlagsCommand, context_settings=PluginFlagsCommand.SETTINGS)
 @configuration.options
+@configuration.serving_options
 @click.pass_context
 def command(ctx: click.Context, /, **flags: Any) -> None:
-    """Say everything that `serve` would refuse, without serving."""
+    """Say everything that `serve` would refuse, without serving; takes the same flags and environment."""
     from ..app import create_app
     from .serve import refuse_unsafe
 
-    prepared = configuration.prepare(ctx, flags)
+    prepared = configuration.prepare(ctx, flags, lambda config, plugins: apply_plugin_flags(config, plugins, ctx))
     gateway = create_app(prepared.config, plugins=prepared.plugins)
     refuse_unsafe(gateway)
     for advice in [*prepared.loaded.advice, *advise_backends(prepared)]:
@@ -28,6 +30,8 @@ def command(ctx: click.Context, /, **flags: Any) -> None:
     for backend in gateway.backends:
         state = backend.readiness()
         click.echo(f"{'ready' if state.ready else 'not ready'}: {backend.name}: {state.detail}")
+    if not len(gateway.backends):
+        click.echo("advice: no backend is enabled: every request will be refused")
     click.echo("the configuration can be served")
 
 

@@ -53,22 +53,27 @@ class CommaSeparated(click.ParamType[str]):
 def options(function: F) -> F:
     """The flags that decide which configuration is meant, for every command that reads one."""
     decorators = (
-        click.option("--config", type=click.Path(path_type=Path), envvar="LLMGATE_CONFIG", help="Main file."),
+        click.option(
+            "--config", type=click.Path(path_type=Path), envvar="LLMGATE_CONFIG", show_envvar=True, help="Main file."
+        ),
         click.option(
             "--backend-instances",
             type=click.Path(path_type=Path),
             envvar="LLMGATE_BACKEND_INSTANCES",
+            show_envvar=True,
             help="Folder of instance files, `<type>.<instance>.yaml`.",
         ),
         click.option(
             "--default-backend",
             envvar="LLMGATE_DEFAULT_BACKEND",
+            show_envvar=True,
             metavar="BACKEND[:MODEL]",
             help="Who serves models without a backend; needs no file.",
         ),
         click.option(
             "--force-model",
             envvar="LLMGATE_FORCE_MODEL",
+            show_envvar=True,
             metavar="SELECTOR",
             help="Send every request there.",
         ),
@@ -78,7 +83,45 @@ def options(function: F) -> F:
             multiple=True,
             type=click.Path(path_type=Path),
             envvar="LLMGATE_PLUGIN",
+            show_envvar=True,
             help="A plugin that is a single Python file.",
+        ),
+    )
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
+
+
+def serving_options(function: F) -> F:
+    """The flags of a gateway that serves, or that would."""
+    decorators = (
+        click.option(
+            "--host", envvar="LLMGATE_HOST", show_envvar=True, help="Address to listen on (default 127.0.0.1)."
+        ),
+        click.option(
+            "--port",
+            type=int,
+            envvar="LLMGATE_PORT",
+            show_envvar=True,
+            help="Port to listen on (default 8000); 0 takes a free one.",
+        ),
+        click.option(
+            "--api-key",
+            multiple=True,
+            type=CommaSeparated(),
+            envvar="LLMGATE_API_KEYS",
+            show_envvar=True,
+            help="A key that callers must show: env:NAME, file:PATH, sha256:HEX or the key. Repeatable.",
+        ),
+        click.option(
+            "--log-level",
+            envvar="LLMGATE_LOG_LEVEL",
+            show_envvar=True,
+            metavar="LEVEL",
+            help="debug, info, warning or error.",
+        ),
+        click.option(
+            "--log-format", envvar="LLMGATE_LOG_FORMAT", show_envvar=True, metavar="FORMAT", help="text or json."
         ),
     )
     for decorator in reversed(decorators):
@@ -113,6 +156,7 @@ def prepare(ctx: click.Context, flags: Mapping[str, Any], adjust: Adjust | None 
     places = find(flags)
     given = overrides(ctx, flags)
     if places.main is None and places.instances is None and ("default_backend",) not in given:
+        refuse_misspelt_flags(ctx, flags)
         raise StartRefused(NOTHING_CONFIGURED, EXIT_USAGE)
     loaded = load(places, given)
     config = loaded.config
@@ -121,6 +165,15 @@ def prepare(ctx: click.Context, flags: Mapping[str, Any], adjust: Adjust | None 
     if problems := [*loaded.problems, *find_problems(config, plugins)]:
         raise ConfigError(problems)
     return Prepared(config, plugins, loaded)
+
+
+def refuse_misspelt_flags(ctx: click.Context, flags: Mapping[str, Any]) -> None:
+    """Raises UsageError for a flag that no installed plugin could offer to any configuration."""
+    from ..plugins import load_all
+    from .plugin_flags import plugin_flags, refuse_unknown
+
+    if ctx.args:
+        refuse_unknown(ctx, plugin_flags(load_all(flags.get("plugin_files", ()), blocked(None))))
 
 
 def find(flags: Mapping[str, Any]) -> Places:

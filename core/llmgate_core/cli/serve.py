@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import sys
@@ -14,44 +15,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import EXIT_FAILED, EXIT_UNSAFE, EXIT_USAGE, StartRefused, configuration
-from .configuration import CommaSeparated
+from .plugin_flags import PluginFlagsCommand, apply_plugin_flags, refuse_unknown
 
 if TYPE_CHECKING:
     from ..app import Gateway
     from ..config import GatewayConfig
     from ..plugins import PluginSet
-    from ..settings import Flag
-
-BACKLOG = 1024
 
 
-class ServeCommand(click.Command):
-    """Keeps the flags that it does not know: they may belong to a plugin that the configuration names."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Our own flags, then those of all installed plugins."""
-        super().format_options(ctx, formatter)
-        from ..plugins import load_all
-
-        for connector, flags in plugin_flags(load_all(block=configuration.blocked(None))).items():
-            with formatter.section(f"Options of connector {connector}"):
-                formatter.write_dl([(flag.name, flag.description) for flag in flags])
-
-
-@click.command("serve", cls=ServeCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@click.command("serve", cls=PluginFlagsCommand, context_settings=PluginFlagsCommand.SETTINGS)
 @configuration.options
-@click.option("--host", envvar="LLMGATE_HOST", help="Address to listen on (default 127.0.0.1).")
-@click.option("--port", type=int, envvar="LLMGATE_PORT", help="Port to listen on (default 8000); 0 takes a free one.")
+@configuration.serving_options
 @click.option(
-    "--api-key",
-    multiple=True,
-    type=CommaSeparated(),
-    envvar="LLMGATE_API_KEYS",
-    help="A key that callers must show: env:NAME, file:PATH, sha256:HEX or the key. Repeatable.",
+    "--demo", is_flag=True, envvar="LLMGATE_DEMO", show_envvar=True, help="No account, no network: plugins' simulators."
 )
-@click.option("--demo", is_flag=True, envvar="LLMGATE_DEMO", help="No account, no network: plugins' simulators.")
-@click.option("--log-level", envvar="LLMGATE_LOG_LEVEL", metavar="LEVEL", help="debug, info, warning or error.")
-@click.option("--log-format", envvar="LLMGATE_LOG_FORMAT", metavar="FORMAT", help="text or json.")
 @click.pass_context
 def command(ctx: click.Context, /, **flags: Any) -> None:
     """Run the gateway."""
@@ -69,12 +46,11 @@ async def serve(ctx: click.Context, flags: Mapping[str, Any]) -> None:
         from ..app import create_app
 
         gateway = create_app(config, plugins=plugins, redactor=redactor)
-        refuse_unsafe(gateway)
-        listener = listen(config.server.host, config.server.port)
-        stop = asyncio.Event()
-        on_signals(stop)  # before anybody reads that we listen: who reads it may tell us to stop
-        announce(gateway, listener, notes)
-        await listen_until_told(gateway, listener, stop)
+        try:
+            refuse_unsafe(gateway)
+            await serve_until_told(gateway, listen(config.server.host, config.server.port), notes)
+        finally:
+            await gateway.aclose()
 
 
 @asynccontextmanager
@@ -86,83 +62,28 @@ async def demo_or_configured(
         from .demo import simulated
 
         async with simulated(ctx, flags) as found:
-            no_more_flags(ctx.args, {})
+            refuse_unknown(ctx, {})
             yield found
         return
-    prepared = configuration.prepare(ctx, flags, lambda config, plugins: apply_plugin_flags(config, plugins, ctx.args))
+    prepared = configuration.prepare(ctx, flags, lambda config, plugins: apply_plugin_flags(config, plugins, ctx))
     yield prepared.config, prepared.plugins, ()
 
 
-# --- flags that plugins declare --------------------------------------------------------------------------------------
-
-
-def plugin_flags(plugins: PluginSet) -> dict[str, list[Flag]]:
-    """The flags that connectors' settings declare, by connector."""
-    from ..plugins import settings_type
-    from ..settings import flags
-
-    found = {}
-    for name, cls in plugins.connectors.items():
-        settings = settings_type(cls)
-        if settings is not None and (declared := flags(settings)):
-            found[name] = declared
-    return found
-
-
-def apply_plugin_flags(config: GatewayConfig, plugins: PluginSet, arguments: Sequence[str]) -> GatewayConfig:
-    """The configuration with what the rest of the command line sets for all instances of a connector."""
-    from ..settings import Secret
-
-    declared = plugin_flags(plugins)
-    named = {backend.type for backend in config.backends}
-    declared = {connector: flags for connector, flags in declared.items() if connector in named}
-    no_more_flags(arguments, declared)
-    parser = click.Command("serve", params=[_option(flag) for flags in declared.values() for flag in flags])
-    values = parser.make_context("serve", list(arguments)).params
-    for connector, flags in declared.items():
-        for flag in flags:
-            value = values[_variable(flag)]
-            if value is None:
-                continue
-            plain = str(value) if flag.type is Secret else value
-            config = config.override_extra(connector, {flag.field: plain}, flag.name)
-    return config
-
-
-def no_more_flags(arguments: Sequence[str], declared: Mapping[str, Sequence[Flag]]) -> None:
-    """Raises UsageError for a flag that nobody offers, with what to do."""
-    from ..settings import did_you_mean
-
-    known = {flag.name for flags in declared.values() for flag in flags}
-    known |= {f"--no-{name.removeprefix('--')}" for name in known}
-    own = [name for option in command.params for name in option.opts]
-    for argument in arguments:
-        name = argument.partition("=")[0]
-        if name.startswith("--") and name not in known:
-            close = did_you_mean(name, [*known, *own])
-            raise click.UsageError(
-                f"no installed plugin offers `{name}` to this configuration; "
-                + (f"did you mean `{close}`?" if close else "see `llmgate plugins`")
-            )
-    if arguments and not any(argument.startswith("--") for argument in arguments):
-        raise click.UsageError("`llmgate serve` takes flags only; see `llmgate serve --help`")
-
-
-def _option(flag: Flag) -> click.Option:
-    stem = flag.name.removeprefix("--")
-    variable = f"LLMGATE_{stem.upper().replace('-', '_')}"
-    if flag.type is bool:
-        names = [f"--{stem}/--no-{stem}", _variable(flag)]
-        return click.Option(names, default=None, envvar=variable)
-    kind = flag.type if flag.type in (int, float) else str
-    return click.Option([flag.name, _variable(flag)], type=kind, default=None, envvar=variable)
-
-
-def _variable(flag: Flag) -> str:
-    return flag.name.removeprefix("--").replace("-", "_")
-
-
 # --- listening --------------------------------------------------------------------------------------------------------
+
+
+async def serve_until_told(gateway: Gateway, listener: socket.socket, notes: Sequence[str]) -> None:
+    """Serves until SIGTERM or Ctrl-C; running requests get the grace period; a second signal ends at once."""
+    from ..server import Server
+
+    address = listener.getsockname()
+    stop = asyncio.Event()
+    on_signals(stop)  # before anybody reads that we listen: who reads it may tell us to stop
+    server = Server(gateway.app, logging.getLogger("llmgate.server"))
+    await server.start(listener)
+    announce(gateway, address, notes)
+    await stop.wait()
+    await server.aclose(gateway.config.server.shutdown_grace_seconds, gateway.interrupt)
 
 
 def refuse_unsafe(gateway: Gateway) -> None:
@@ -191,32 +112,24 @@ def listen(host: str, port: int) -> socket.socket:
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(BACKLOG)
+        listener.listen()
     except OSError as error:
         listener.close()
         import errno
 
         if error.errno == errno.EADDRINUSE:
-            text = f"port {port} on {host} is already in use; stop what runs there, or choose another with `--port`"
-            raise StartRefused(text, EXIT_FAILED) from None
+            text = f"port {port} on {host} is already in use; stop what runs there, or choose another"
+            raise StartRefused(f"{text} (`--port`, LLMGATE_PORT)", EXIT_FAILED) from None
         reason = (error.strerror or "it failed").lower()
         raise StartRefused(f"cannot listen on {host}:{port}: {reason}", EXIT_USAGE) from None
     return listener
 
 
-def announce(gateway: Gateway, listener: socket.socket, notes: Sequence[Any]) -> None:
+def announce(gateway: Gateway, address: Sequence[Any], notes: Sequence[str]) -> None:
     """Says where the gateway listens and which backends can be used."""
     from ..report import print_banner
 
-    print_banner(gateway, listener.getsockname(), notes)
-
-
-async def listen_until_told(gateway: Gateway, listener: socket.socket, stop: asyncio.Event) -> None:
-    """Serves until `stop` is set; running requests get the grace period."""
-    from .server import serve_until
-
-    await serve_until(gateway.app, listener, stop, gateway.config.server.shutdown_grace_seconds)
-    await gateway.aclose()
+    print_banner(gateway, address, notes)
 
 
 def on_signals(stop: asyncio.Event) -> None:

@@ -41,12 +41,14 @@ class StreamWatch:
 
     Attributes:
         finished: the answer has come to its end: a `finish_reason`, or `[DONE]`.
+        done: `[DONE]` has passed, after which nothing counts.
         error: an error frame has passed.
         meaningful: content, reasoning, a tool call or the end has passed.
     """
 
     def __init__(self) -> None:
         self.finished = False
+        self.done = False
         self.error = False
         self.meaningful = False
         self._line: list[bytes] = []  # pieces of the line that has not ended yet
@@ -99,10 +101,10 @@ class StreamWatch:
     def _look(self, lines: bytes) -> None:
         if not self.meaningful:
             self.meaningful = MEANINGFUL.search(lines) is not None
-        if not self.finished:
-            self.finished = _FINISH.search(lines) is not None or (
-                b"[DONE]" in lines and _DONE.search(lines) is not None
-            )
+        if b"[DONE]" in lines and _DONE.search(lines):
+            self.done = self.finished = True
+        elif not self.finished:
+            self.finished = _FINISH.search(lines) is not None
         self._look_for_usage(lines)
         if not self.error:
             self.error = _has_error(lines)

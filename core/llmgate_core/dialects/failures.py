@@ -79,6 +79,7 @@ _KINDS_BY_STATUS: dict[int, Kind] = {
     402: "quota",
     403: "denied",
     404: "not_found",
+    407: "unavailable",
     408: "timeout",
     429: "rate_limited",
     504: "timeout",

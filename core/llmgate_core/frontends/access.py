@@ -26,25 +26,40 @@ class KnownKey:
 class BadKeys:
     """How often each address has shown a bad key lately, and how long its next bad one is held.
 
-    The first `free` are answered at once. A correct key is never held, whatever came before from its address.
+    The first `free` are answered at once. The holds of one address queue up, so that guessing side by side is no
+    faster than one after the other. A correct key is never held, whatever came before from its address.
 
     Args:
         clock: seconds.
+        longest: what one bad key adds to the queue at most, in seconds.
+        cap: the longest hold, in seconds, however long the queue is.
         most: addresses that are remembered.
     """
 
-    def __init__(self, clock: Callable[[], float], *, free: int = 3, longest: float = 4.0, most: int = 4096) -> None:
-        self._seen: OrderedDict[str, tuple[int, float]] = OrderedDict()
-        self._clock, self._free, self._longest, self._most = clock, free, longest, most
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        free: int = 3,
+        longest: float = 4.0,
+        cap: float = 30.0,
+        most: int = 4096,
+    ) -> None:
+        self._seen: OrderedDict[str, tuple[int, float, float]] = OrderedDict()
+        self._clock, self._free, self._longest, self._cap, self._most = clock, free, longest, cap, most
 
     def penalty(self, address: str) -> float:
         """Counts one more bad key from `address`; seconds to hold its refusal."""
-        count, last = self._seen.pop(address, (0, 0.0))
         now = self._clock()
+        count, last, free_at = self._seen.pop(address, (0, now, now))
         count = count + 1 if now - last < 60 else 1
-        self._seen[address] = (count, now)
+        free_at = min(max(free_at, now) + self._own_share(count), now + self._cap)
+        self._seen[address] = (count, now, free_at)
         if len(self._seen) > self._most:
             self._seen.popitem(last=False)
+        return free_at - now
+
+    def _own_share(self, count: int) -> float:
         over = count - self._free
         # The exponent is bounded, because a patient guesser would drive the float out of its range.
         return min(self._longest, 0.25 * 2.0 ** min(over, 32)) if over > 0 else 0.0
@@ -95,7 +110,7 @@ class Access:
             return
         raise Refused(
             RequestError(
-                "the `Host` of this request is not one of this gateway's; "
+                f"the `Host` of this request, `{_shown(name)}`, is not one of this gateway's; "
                 "if it is meant to be, add it to `server.allowed_hosts`",
                 status=403,
                 code="host_not_allowed",
@@ -113,9 +128,10 @@ class Access:
             )
             foreign = not own and origin.lower() not in self._origins
         if foreign:
+            seen = "another origin" if origin is None else f"the origin `{_shown(origin)}`"
             raise Refused(
                 RequestError(
-                    "a web page of another origin may not use this gateway; "
+                    f"a web page of {seen} may not use this gateway; "
                     "if it is meant to, add its origin to `server.allowed_origins`",
                     status=403,
                     code="origin_not_allowed",
@@ -158,6 +174,12 @@ def is_loopback(host: str) -> bool:
     if host.lower() == "localhost":
         return True
     return _is_address(host) and ipaddress.ip_address(host).is_loopback
+
+
+def _shown(seen: str) -> str:
+    """What a caller sent, fit for a message: printable, at most 100 characters."""
+    printable = "".join(char if char.isprintable() else "?" for char in seen)
+    return printable if len(printable) <= 100 else printable[:97] + "..."
 
 
 def _is_address(name: str) -> bool:

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from ..dialects import chat
 from ..errors import RequestError
-from .exchange import Receive, Scope, Send
+from .exchange import HangUp, Receive, Scope, Send, read_body
 
 if TYPE_CHECKING:
     from ..app import Gateway
@@ -49,7 +49,9 @@ class Models:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lists, or looks one up."""
         wanted = scope["path_params"].get("id")
-        listed = (await self._gateway.models()).models
+        await read_body(scope, receive, self._gateway.config.server.max_body_bytes)
+        async with HangUp(receive):
+            listed = (await self._gateway.models()).models
         shown = [{"id": id, "object": "model", "created": 0, "owned_by": backend} for id, backend in listed.items()]
         if wanted is None:
             await JSONResponse({"object": "list", "data": shown})(scope, receive, send)

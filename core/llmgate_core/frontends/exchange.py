@@ -123,10 +123,17 @@ async def _relay_stream(answer: Answer, send: Send, record: RequestRecord) -> No
                 await asyncio.sleep(0)
     except ConnectorError as error:
         failure = error
+    except asyncio.CancelledError:
+        # Either the caller has gone, and nobody reads this, or the gateway is shutting down and the record says so.
+        if record.outcome == "cut_off" and watch.at_boundary and not watch.finished:
+            last_words = chat.error_event(RequestError(record.error, status=503, code="shutting_down"))
+            await send({"type": "http.response.body", "body": last_words, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        raise
     record.usage = watch.usage or record.usage
     if watch.error:
         record.outcome, record.error = "cut_off", "the upstream reported an error in its stream"
-    elif not watch.finished:
+    elif not watch.finished or (not watch.done and (failure or not watch.at_boundary)):
         failure = failure or ConnectorError("protocol", "the upstream ended the stream before the answer was complete")
         record.outcome, record.error = "cut_off", str(failure)
         if not watch.at_boundary:

@@ -82,4 +82,8 @@ def check_content_type(headers: Mapping[str, str]) -> None:
 
 def travelling(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers of a caller that go upstream."""
-    return {name: value for name, value in headers.items() if name in PASSED or name.startswith(PASSED_PREFIXES)}
+    return {
+        name: value
+        for name, value in headers.items()
+        if (name in PASSED or name.startswith(PASSED_PREFIXES)) and value.isascii() and value.isprintable()
+    }

@@ -7,7 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from starlette.exceptions import HTTPException
 
@@ -23,8 +23,14 @@ logger = logging.getLogger("llmgate.frontends")
 RECORD = "llmgate.record"
 CLIENT_CLOSED = 499
 LEFTOVER_SECONDS = 10.0
+OTHER_APIS = ("/v1/responses", "/v1/messages", "/v1/embeddings", "/v1/completions", "/anthropic/", "/v1beta/")
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+SHUTTING_DOWN = RequestError(
+    "the gateway is shutting down; send the request again", status=503, code="shutting_down", retry_after=1
+)
 
 
 class Rim:
@@ -55,6 +61,13 @@ class Rim:
         self._clock = clock
         self._monotonic = monotonic
         self._sleep = sleep
+        self._running: dict[asyncio.Task[None], RequestRecord] = {}
+
+    def interrupt(self) -> None:
+        """Ends what is still running, and lets each caller know: the gateway is shutting down."""
+        for task, record in self._running.items():
+            record.outcome, record.error = "cut_off", SHUTTING_DOWN.message
+            task.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one HTTP request; lifespan events go on to the app, WebSockets are refused."""
@@ -78,7 +91,10 @@ class Rim:
         # Starlette's routes raise HTTPException for a wrong method only inside an "app".
         scope["app"] = self
         started = self._monotonic()
-        sender, receiver = Sender(send, record, started, self._monotonic), Receiver(receive)
+        receiver = Receiver(receive)
+        sender = Sender(send, receiver, record, started, self._monotonic)
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        self._running[task] = record
         try:
             await self._admit(scope, record)
             await self._app(scope, receiver, sender)
@@ -86,11 +102,15 @@ class Rim:
             record.outcome = "client_closed"
             record.status = record.status or CLIENT_CLOSED
         except Exception as error:
-            await self._answer(error, record, sender, receiver)
+            await self._answer(error, record, sender)
         except asyncio.CancelledError:
-            record.outcome, record.error = "cut_off", "the gateway is shutting down"
-            raise
+            if record.error != SHUTTING_DOWN.message:
+                record.outcome, record.error = "cut_off", "the connection was taken down"
+                raise
+            task.uncancel()
+            await self._answer(SHUTTING_DOWN, record, sender)
         finally:
+            del self._running[task]
             record.seconds = self._monotonic() - started
             self._finished(record)
 
@@ -104,7 +124,7 @@ class Rim:
                 await self._sleep(refused.hold)
             raise refused.error from None
 
-    async def _answer(self, error: Exception, record: RequestRecord, sender: Sender, receiver: Receiver) -> None:
+    async def _answer(self, error: Exception, record: RequestRecord, sender: Sender) -> None:
         """Tells the caller what was raised, in its own dialect, if nothing has been said yet."""
         headers: dict[str, str] = {}
         if isinstance(error, HTTPException):
@@ -117,7 +137,7 @@ class Rim:
         if sender.started:
             record.outcome = "cut_off"
             return
-        record.outcome = "rejected" if isinstance(error, RequestError) else "failed"
+        record.outcome = "rejected" if isinstance(error, RequestError) and error.status < 500 else "failed"
         answer = chat.error_answer(error, context=context(record))
         headers |= {**answer.headers, "content-length": str(len(answer.body)), **attempt_headers(record)}
         await sender(
@@ -127,8 +147,7 @@ class Rim:
                 "headers": raw_headers(headers),
             }
         )
-        await sender({"type": "http.response.body", "body": answer.body, "more_body": True})
-        await receiver.use_up(LEFTOVER_SECONDS, then=sender({"type": "http.response.body", "body": b""}))
+        await sender({"type": "http.response.body", "body": answer.body})
 
 
 class Receiver:
@@ -136,12 +155,12 @@ class Receiver:
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._ended = False
+        self.ended = False
 
     async def __call__(self) -> Message:
         """The next message."""
         message = await self._receive()
-        self._ended = self._ended or not message.get("more_body", False)
+        self.ended = self.ended or not message.get("more_body", False)
         return message
 
     async def use_up(self, seconds: float, *, then: Awaitable[None]) -> None:
@@ -150,9 +169,6 @@ class Receiver:
         A refusal can be said before the body has arrived. A client that is still writing would not read it, and
         hypercorn's last `send` would wait for ever for room in a queue that nobody empties.
         """
-        if self._ended:
-            await then
-            return
         leftover = asyncio.create_task(self._discard())
         try:
             await asyncio.wait({leftover}, timeout=seconds)
@@ -161,15 +177,23 @@ class Receiver:
             leftover.cancel()
 
     async def _discard(self) -> None:
-        while not self._ended:
+        while not self.ended:
             await self()
 
 
 class Sender:
     """ASGI `send` that counts, and names the request to the caller."""
 
-    def __init__(self, send: Send, record: RequestRecord, started: float, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        send: Send,
+        receiver: Receiver,
+        record: RequestRecord,
+        started: float,
+        monotonic: Callable[[], float],
+    ) -> None:
         self._send = send
+        self._receiver = receiver
         self._record = record
         self._started = started
         self._monotonic = monotonic
@@ -186,7 +210,12 @@ class Sender:
             if self._record.first_byte_seconds is None:
                 self._record.first_byte_seconds = self._monotonic() - self._started
             self._record.bytes_out += len(body)
-        await self._send(message)
+        if self._receiver.ended or message["type"] != "http.response.body" or message.get("more_body", False):
+            await self._send(message)
+            return
+        await self._send({**message, "more_body": True})
+        last = {"type": "http.response.body", "body": b""}
+        await self._receiver.use_up(LEFTOVER_SECONDS, then=self._send(last))
 
 
 def attempt_headers(record: RequestRecord) -> dict[str, str]:
@@ -221,8 +250,13 @@ def wrong_method(record: RequestRecord, error: HTTPException) -> RequestError:
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> Any:
     """The answer to every path that no front end serves."""
-    raise RequestError(
-        f"there is nothing at {scope['path'][:200]}; an OpenAI client's base URL ends in `/v1`",
-        status=404,
-        code="not_found",
-    )
+    path = scope["path"][:200]
+    raise RequestError(f"there is nothing at {path}; {_way_out(path)}", status=404, code="not_found")
+
+
+def _way_out(path: str) -> str:
+    if path.startswith("/v1/v1/"):
+        return "the client's base URL has `/v1` twice"
+    if path.startswith(OTHER_APIS):
+        return "this version speaks OpenAI Chat Completions only (`POST /v1/chat/completions`)"
+    return "an OpenAI client's base URL ends in `/v1`"

@@ -21,6 +21,7 @@ from llmgate_core import (
 )
 
 from . import failures
+from .addresses import is_loopback
 from .credentials import QwenCredentials
 from .messages import shaped
 from .settings import OVERRIDE_FLAG, QwenSettings
@@ -50,10 +51,10 @@ class QwenOAuth(OpenAICompatible):
     def __init__(self, instance: Instance) -> None:
         super().__init__(instance)
         self._credentials = QwenCredentials(instance, self.settings)
-        if self.settings.enable_qwen_oauth_backend_debugging_override:
-            instance.logger.warning("%s", STANDING)
-        else:
+        if not self.settings.enable_qwen_oauth_backend_debugging_override:
             instance.logger.warning("%s", DISABLED.format(name=instance.name))
+        elif not is_loopback(self.settings.oauth_base_url):  # a simulator's users need no warning
+            instance.logger.warning("%s", STANDING)
 
     def check(self) -> None:
         """Refuses unless the operator has thrown the switch."""

@@ -1,33 +1,25 @@
 """Credentials from the Qwen CLI's file: loaded, refreshed ahead of their end, and healed by a new login.
 
-The core calls this from one task at a time and lets a refresh finish even when its caller has left. Protocol: RFC 6749,
-section 6, with the provider's deviations.
+The core calls this from one task at a time and lets a refresh finish even when its caller has left. Other programs may
+change the file at any moment; whoever has logged in last is right.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode, urlsplit
 
-from llmgate_core import ConnectorError, Credential, CredentialStatus, HttpReply, Instance
+from llmgate_core import ConnectorError, Credential, CredentialStatus, Instance
 
 from . import store
+from .addresses import api_base
 from .failures import DEAD_TIER
+from .refresh import refreshed, unavailable
 from .settings import QwenSettings
 from .store import Stored, Unusable
 
-CLIENT_ID = "f0304373b74a44d2b584a3fb70ca9e56"
-"""The provider's published public client id; there is no secret to it."""
-
-DEFAULT_RESOURCE = "portal.qwen.ai"
 EARLY_SECONDS = 30.0
-REFRESH_TIMEOUT_SECONDS = 30.0
 JUST_ISSUED_SECONDS = 60.0
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class QwenCredentials:
@@ -44,19 +36,32 @@ class QwenCredentials:
         )
         self._stored: Stored | None = None
         self._seen: tuple[int, ...] | None = None
+        # The spent refresh token that the file still holds, while what was got for it cannot be written.
+        self._unsaved: str | None = None
         self._dead: str | None = None
         self._issued: tuple[str, float] = ("", 0.0)
 
     async def get(self) -> Credential:
         """What the file holds now, refreshed if it ends within 30 seconds.
 
+        While the issuer cannot be reached, a token is used to its very end.
+
         Raises:
             ConnectorError: `auth` when only a login can help, `unavailable` when the issuer cannot be reached.
         """
         current = self._load()
-        if not self._fresh(current):
-            current = await self._refresh(current)
-        return self._credential(current)
+        if self._fresh(current):
+            if self._unsaved is not None:
+                await self._save(current, self._unsaved)
+            return self._credential(current)
+        try:
+            return self._credential(await self._refresh(current))
+        except ConnectorError as error:
+            left = current.expires_at - self._instance.clock()
+            if error.kind != "unavailable" or left <= 0:
+                raise
+            self._instance.logger.warning("using the present token for another %s: %s", _words(left), error.message)
+            return self._credential(current)
 
     async def renew(self, rejected: Credential) -> Credential:
         """Another token after a 401: the file's, if somebody has changed it, else a refreshed one."""
@@ -76,90 +81,105 @@ class QwenCredentials:
             self._credential(current)
         except ConnectorError as error:
             return CredentialStatus(False, error.message)
-        left = current.expires_at - self._instance.clock()
-        if left > EARLY_SECONDS:
+        if self._fresh(current):
+            left = current.expires_at - self._instance.clock()
             return CredentialStatus(True, f"{self.path}, token valid for {_words(left)}")
         if current.refresh_token is None:
             return CredentialStatus(False, self._login(f"the token in {self.path} has expired"))
         return CredentialStatus(True, f"{self.path}, token expired, will be refreshed with the next request")
 
     def just_issued(self, credential: Credential) -> bool:
-        """Whether this token came out of a refresh a moment ago, so that it cannot have expired."""
+        """Whether this token came out of a refresh a moment ago and has not reached its end."""
         token, when = self._issued
-        recent = self._instance.clock() - when < JUST_ISSUED_SECONDS
+        now, end = self._instance.clock(), credential.expires_at
+        recent = now - when < JUST_ISSUED_SECONDS and (end is None or now < end)
         return bool(token) and recent and credential.headers.get("authorization") == f"Bearer {token}"
 
     # --- the file ------------------------------------------------------------------------------------------------
 
     def _load(self) -> Stored:
-        """The file's credentials; read anew only when the file has changed."""
-        seen = _fingerprint(self.path)
-        if self._stored is None or seen is None or seen != self._seen:
+        """The file's credentials, read anew only when the file has changed; or those that could not be written.
+
+        The latter hold as long as the file still has the refresh token that was spent for them.
+        """
+        seen, current = _fingerprint(self.path), self._stored
+        if current is None or seen is None or seen != self._seen:
             try:
-                self._stored = store.read(self.path)
+                found = store.read(self.path)
             except Unusable as reason:
                 raise ConnectorError("auth", self._login(f"{self.path}: {reason}")) from None
-            self._seen = seen
-        return self._stored
+            if current is None or self._unsaved is None or found.refresh_token != self._unsaved:
+                current, self._unsaved = found, None
+            self._stored, self._seen = current, seen
+        return current
 
-    async def _keep(self, refreshed: Stored) -> None:
-        """Writes what a refresh brought. It stays in memory if that fails: the old refresh token is spent."""
-        self._stored = refreshed
-        self._issued = (refreshed.access_token, self._instance.clock())
+    def _replaced(self, current: Stored) -> Stored | None:
+        """What somebody else, logging in or refreshing, has put in the place of `current`; None if nobody has."""
+        self._seen = None
         try:
-            await asyncio.to_thread(store.write, self.path, refreshed)
+            found = self._load()
+        except ConnectorError:
+            return None
+        return found if found.refresh_token != current.refresh_token else None
+
+    async def _save(self, current: Stored, spent: str) -> None:
+        """Makes `current` what holds, and writes it in the place of `spent`; where that fails, it holds in memory."""
+        self._stored = current
+        try:
+            await asyncio.to_thread(store.write, self.path, current)
         except OSError as error:
-            self._instance.logger.error(
-                "cannot write %s (%s): the refreshed token lives in memory only, and is lost when llmgate stops",
-                self.path,
-                error.strerror,
-            )
-        self._seen = _fingerprint(self.path)
+            if self._unsaved is None:
+                self._unsaved = spent
+                self._instance.logger.error(
+                    "cannot write %s (%s): the refreshed token lives in memory only, and is lost when llmgate stops; "
+                    "writing is tried again with each request",
+                    self.path,
+                    error.strerror,
+                )
+        else:
+            self._unsaved = None
+            self._seen = _fingerprint(self.path)
 
     # --- the refresh ---------------------------------------------------------------------------------------------
 
-    async def _refresh(self, current: Stored) -> Stored:
+    async def _refresh(self, current: Stored, *, again: bool = True) -> Stored:
+        """New tokens for those of `current`; what others have written while we asked comes first."""
         self._check_alive(current)
         if current.refresh_token is None:
             raise ConnectorError("auth", self._login(f"{self.path} holds no `refresh_token`"))
-        reply, body = await self._ask(current.refresh_token)
-        if reply.status in (400, 401):
+        brought = await refreshed(current, current.refresh_token, self._settings.oauth_base_url, self._instance)
+        if (other := self._replaced(current)) is not None:
+            return await self._use(other, again=again)
+        if brought is None:
             self._dead = current.refresh_token
-            self._check_alive(current)
-        try:
-            refreshed = current.refreshed(_token_reply(reply.status, body), self._instance.clock())
-        except Unusable as reason:
-            raise self._unavailable(f"the issuer's answer cannot be used: {reason}", reply.status) from None
-        await self._keep(refreshed)
-        self._instance.logger.info("token refreshed, valid for %s", _words(refreshed.expires_at - self._issued[1]))
-        return refreshed
+            raise self._no_longer_accepted()
+        self._issued = (brought.access_token, self._instance.clock())
+        await self._save(brought, current.refresh_token)
+        self._instance.logger.info("token refreshed, valid for %s", _words(brought.expires_at - self._issued[1]))
+        return brought
 
-    async def _ask(self, refresh_token: str) -> tuple[HttpReply, bytes]:
-        form = {"grant_type": "refresh_token", "refresh_token": refresh_token, "client_id": CLIENT_ID}
-        headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
-        url = f"{self._settings.oauth_base_url.rstrip('/')}/api/v1/oauth2/token"
-        try:
-            async with asyncio.timeout(REFRESH_TIMEOUT_SECONDS):
-                reply = await self._instance.http.send("POST", url, headers=headers, content=urlencode(form).encode())
-                return reply, await reply.read(64 * 1024)
-        except TimeoutError:
-            raise self._unavailable(f"no answer within {REFRESH_TIMEOUT_SECONDS:g} s", None) from None
-        except ConnectorError as error:
-            raise self._unavailable(error.message, error.status) from None
+    async def _use(self, other: Stored, *, again: bool) -> Stored:
+        """What another program wrote during a refresh; refreshed in its turn if need be, and once only."""
+        if self._fresh(other):
+            return other
+        if not again:
+            raise unavailable(f"other programs keep changing {self.path}")
+        return await self._refresh(other, again=False)
 
     def _check_alive(self, current: Stored) -> None:
         """A refresh token that was refused is not tried again until the file holds another one."""
         if self._dead is not None and current.refresh_token == self._dead:
-            raise ConnectorError("auth", self._login(f"the refresh token in {self.path} is no longer accepted"))
-
-    def _unavailable(self, why: str, status: int | None) -> ConnectorError:
-        """One failure on the way to the issuer is no logout."""
-        return ConnectorError("unavailable", f"the token could not be refreshed: {why}; try again", status=status)
-
-    # --- in words and values -------------------------------------------------------------------------------------
+            raise self._no_longer_accepted()
 
     def _fresh(self, current: Stored) -> bool:
-        return self._instance.clock() < current.expires_at - EARLY_SECONDS
+        return self._instance.clock() < current.expires_at - self._early(current)
+
+    def _early(self, current: Stored) -> float:
+        """Seconds before its end at which a token is refreshed: never before half its life, where we know that."""
+        token, when = self._issued
+        return min(EARLY_SECONDS, (current.expires_at - when) / 2) if current.access_token == token else EARLY_SECONDS
+
+    # --- in words and values -------------------------------------------------------------------------------------
 
     def _credential(self, current: Stored) -> Credential:
         try:
@@ -173,43 +193,11 @@ class QwenCredentials:
             label=str(self.path),
         )
 
+    def _no_longer_accepted(self) -> ConnectorError:
+        return ConnectorError("auth", self._login(f"the refresh token in {self.path} is no longer accepted"))
+
     def _login(self, what: str) -> str:
         return f"{what}; log in with the Qwen CLI, which writes this file (a running gateway notices)"
-
-
-def api_base(resource_url: str | None) -> str:
-    """Where a token is valid: the file's `resource_url` with a scheme and exactly one `/v1`.
-
-    Raises:
-        Unusable: it is no address, or would send the token unencrypted to another machine.
-    """
-    text = (resource_url or DEFAULT_RESOURCE).strip()
-    if "://" not in text:
-        text = f"https://{text}"
-    text = text.rstrip("/")
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not host or parts.scheme.lower() not in ("http", "https") or not text.isprintable():
-        raise Unusable("its `resource_url` is not the address of a server")
-    if parts.scheme.lower() == "http" and host not in LOOPBACK:
-        raise Unusable("its `resource_url` is not https, so the token is not sent there")
-    return text if text.endswith("/v1") else f"{text}/v1"
-
-
-def _token_reply(status: int, body: bytes) -> Mapping[str, Any]:
-    """The members of a good token reply; raises Unusable for anything else. Its content is never repeated."""
-    if not 200 <= status < 300:
-        raise Unusable(f"HTTP {status}")
-    try:
-        reply = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Unusable("it is not JSON") from None
-    if not isinstance(reply, dict) or reply.get("error"):
-        raise Unusable("it reports an error")
-    return reply
 
 
 def _fingerprint(path: Path) -> tuple[int, ...] | None:

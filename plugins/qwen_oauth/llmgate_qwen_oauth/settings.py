@@ -8,6 +8,8 @@ from typing import Annotated
 
 from llmgate_core import Meta
 
+from .addresses import fault_of
+
 MODELS = ("qwen3-coder-plus", "qwen3-coder-flash", "coder-model", "qwen-turbo", "qwen-plus", "qwen-max")
 OVERRIDE_FLAG = "--enable-qwen-oauth-backend-debugging-override"
 
@@ -52,10 +54,14 @@ class QwenSettings:
     models: Annotated[tuple[str, ...], Meta(description="What `/v1/models` lists.")] = MODELS
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a random wait whose bounds are crossed."""
-        least = self.qwen_oauth_initial_rate_limit_retry_random_min_seconds
-        if self.qwen_oauth_initial_rate_limit_retry_random_max_seconds < least:
-            raise ValueError(
-                "`qwen_oauth_initial_rate_limit_retry_random_max_seconds` must not be below "
-                "`qwen_oauth_initial_rate_limit_retry_random_min_seconds`"
-            )
+        """Raises ValueError for crossed bounds of the random wait, and for addresses that no token may be sent to."""
+        prefix = "qwen_oauth_initial_rate_limit_retry_random"
+        addresses = {"base_url": self.base_url, "oauth_base_url": self.oauth_base_url}
+        faults = [f"`{key}` {fault}" for key, url in addresses.items() if url is not None and (fault := fault_of(url))]
+        if (
+            self.qwen_oauth_initial_rate_limit_retry_random_max_seconds
+            < self.qwen_oauth_initial_rate_limit_retry_random_min_seconds
+        ):
+            faults.append(f"`{prefix}_max_seconds` must not be below `{prefix}_min_seconds`")
+        if faults:
+            raise ValueError("; ".join(faults))

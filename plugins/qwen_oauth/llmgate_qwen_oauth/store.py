@@ -39,7 +39,7 @@ class Stored:
         """
         brought = {name: value for name in TAKEN if isinstance(value := reply.get(name), str) and value}
         told = _number(reply.get("expires_in"))
-        lifetime = told if told is not None and abs(told) < CREDIBLE_SECONDS else 3600.0
+        lifetime = told if told is not None and 1 <= told < CREDIBLE_SECONDS else UNKNOWN_SECONDS
         expiry = {"expiry_date": int((now + lifetime) * 1000)}
         if "access_token" not in brought:
             raise Unusable("it holds no `access_token`")
@@ -48,7 +48,10 @@ class Stored:
 
 TAKEN = ("access_token", "refresh_token", "token_type", "resource_url")
 CREDIBLE_SECONDS = 1e9
-"""Some thirty years; no token lives longer."""
+"""Some thirty years; no token lives longer. None that is issued has ended within its first second either."""
+
+UNKNOWN_SECONDS = 3600.0
+"""The lifetime of a token whose reply does not tell a credible one."""
 
 
 def default_path(environ: Mapping[str, str], home: Path) -> Path:

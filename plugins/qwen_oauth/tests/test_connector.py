@@ -15,14 +15,12 @@ from typing import Any
 import httpx
 import pytest
 
-import llmgate_qwen_oauth
-from llmgate_core import UpstreamCall
+from llmgate_core import HttpClient, HttpReply, UpstreamCall
 from llmgate_core.app import Gateway, create_app
 from llmgate_core.backends import World
 from llmgate_core.config import BackendConfig, GatewayConfig
 from llmgate_core.testing import LoopbackServer
-from llmgate_qwen_oauth import DISABLED, STANDING, QwenOAuth, credentials, messages
-from llmgate_qwen_oauth.credentials import QwenCredentials
+from llmgate_qwen_oauth import DISABLED, STANDING, QwenOAuth, messages, refresh
 from llmgate_qwen_oauth.failures import DEAD_TIER
 from llmgate_qwen_oauth.settings import MODELS, OVERRIDE_FLAG
 from llmgate_qwen_oauth.simulator import QwenSimulator
@@ -323,14 +321,21 @@ def test_without_the_switch_every_request_is_forbidden_and_nothing_is_sent(
     assert warnings == [DISABLED.format(name="qwen-oauth.default")]
 
 
-def test_with_the_switch_the_standing_is_said_once(at_desk: AtDesk, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("issuer", "said"),
+    [("https://chat.qwen.ai", [STANDING]), ("https://127.0.0.1.example", [STANDING]), (None, [])],
+)
+def test_with_the_switch_the_standing_is_said_once_unless_the_issuer_is_a_simulator(
+    at_desk: AtDesk, caplog: pytest.LogCaptureFixture, issuer: str | None, said: list[str]
+) -> None:
     async def test(desk: Desk) -> None:
+        desk.simulator.write_credentials(desk.file)
         for _ in range(2):
-            await desk.chat()
+            assert (await desk.chat()).status_code == 200
 
-    at_desk(test)
+    at_desk(test, **({"oauth_base_url": issuer} if issuer else {}))
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert warnings == [STANDING]
+    assert warnings == said
 
 
 # --- failures -------------------------------------------------------------------------------------------------------
@@ -482,15 +487,13 @@ def test_no_token_in_answers_and_log(at_desk: AtDesk, caplog: pytest.LogCaptureF
 # --- seeded faults: the simulator must see them ---------------------------------------------------------------------
 
 
-class JsonRefresh(QwenCredentials):
+async def ask_in_json(http: HttpClient, issuer: str, refresh_token: str) -> tuple[HttpReply, bytes]:
     """Refreshes with a JSON body, as an old client did by mistake."""
-
-    async def _ask(self, refresh_token: str) -> Any:
-        form = {"grant_type": "refresh_token", "refresh_token": refresh_token, "client_id": credentials.CLIENT_ID}
-        url = f"{self._settings.oauth_base_url}/api/v1/oauth2/token"
-        headers = {"content-type": "application/json", "accept": "application/json"}
-        reply = await self._instance.http.send("POST", url, headers=headers, content=json.dumps(form).encode())
-        return reply, await reply.read()
+    form = {"grant_type": "refresh_token", "refresh_token": refresh_token, "client_id": refresh.CLIENT_ID}
+    headers = {"content-type": "application/json", "accept": "application/json"}
+    url = f"{issuer}/api/v1/oauth2/token"
+    reply = await http.send("POST", url, headers=headers, content=json.dumps(form).encode())
+    return reply, await reply.read()
 
 
 def unshaped(self: QwenOAuth, call: UpstreamCall) -> bytes:
@@ -507,7 +510,7 @@ def test_a_json_refresh_is_refused(at_desk: AtDesk, monkeypatch: pytest.MonkeyPa
         assert (answer.status_code, error_of(answer)["code"]) == (502, "upstream_auth")
         assert desk.simulator.refusals == ["invalid_request: The body must be application/x-www-form-urlencoded."]
 
-    monkeypatch.setattr(llmgate_qwen_oauth, "QwenCredentials", JsonRefresh)
+    monkeypatch.setattr(refresh, "_ask", ask_in_json)
     at_desk(test)
 
 

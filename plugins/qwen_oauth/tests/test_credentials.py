@@ -17,9 +17,9 @@ import pytest
 
 from llmgate_core import ConnectorError, Credential, HttpReply, Instance
 from llmgate_core.credentials import SingleFlight
-from llmgate_qwen_oauth import credentials as module
-from llmgate_qwen_oauth import store
-from llmgate_qwen_oauth.credentials import QwenCredentials, api_base
+from llmgate_qwen_oauth import refresh, store
+from llmgate_qwen_oauth.addresses import api_base
+from llmgate_qwen_oauth.credentials import QwenCredentials
 from llmgate_qwen_oauth.failures import DEAD_TIER
 from llmgate_qwen_oauth.settings import QwenSettings
 from llmgate_qwen_oauth.store import Unusable
@@ -296,8 +296,8 @@ def test_a_reply_that_is_cut_off_is_no_logout(world: World) -> None:
 def test_an_issuer_that_is_silent_is_not_waited_for_longer_than_the_limit(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert module.REFRESH_TIMEOUT_SECONDS == 30
-    monkeypatch.setattr(module, "REFRESH_TIMEOUT_SECONDS", 0.01)
+    assert refresh.REFRESH_TIMEOUT_SECONDS == 30
+    monkeypatch.setattr(refresh, "REFRESH_TIMEOUT_SECONDS", 0.01)
     world.log_in(seconds=0)
     world.http.replies = [silence, (200, REFRESHED)]
     error = refused(world.get)
@@ -306,12 +306,24 @@ def test_an_issuer_that_is_silent_is_not_waited_for_longer_than_the_limit(
     assert token(world.get()) == "access-SECRET-2"
 
 
+def full(source: Path, target: Path) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.fixture
+def unwritten(world: World) -> World:
+    """A world whose refreshed token, number 2, is in memory only; the file holds number 1, which is spent."""
+    world.log_in(seconds=0)
+    world.http.replies = [(200, REFRESHED)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        assert token(world.get()) == "access-SECRET-2"
+    return world
+
+
 def test_a_write_that_fails_keeps_the_token_in_memory(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(source: Path, target: Path) -> None:
-        raise OSError(28, "No space left on device")
-
     world.log_in(seconds=0)
     before = world.path.read_bytes()
     world.http.replies = [(200, REFRESHED), (200, {**REFRESHED, "access_token": "access-SECRET-3"})]
@@ -321,12 +333,194 @@ def test_a_write_that_fails_keeps_the_token_in_memory(
         assert token(world.get()) == "access-SECRET-2"
     assert world.path.read_bytes() == before
     assert f"cannot write {world.path} (No space left on device)" in caplog.text
-    assert "lives in memory only" in caplog.text
+    assert caplog.text.count("lives in memory only") == 1
 
     world.now += 3600
     assert token(world.get()) == "access-SECRET-3"
     assert b"refresh_token=refresh-SECRET-2&" in world.http.sent[1].content
     assert world.on_disk()["access_token"] == "access-SECRET-3"
+
+
+def test_the_spent_token_is_not_reloaded_when_the_old_file_is_touched(
+    unwritten: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "replace", full)
+    os.utime(unwritten.path, ns=(1, 1))
+    assert token(unwritten.get()) == "access-SECRET-2"
+    assert unwritten.provider.status().detail == f"{unwritten.path}, token valid for 60 min"
+    assert len(unwritten.http.sent) == 1
+
+
+def test_renew_spends_the_token_in_memory_for_as_long_as_nothing_can_be_written(
+    unwritten: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    third = {**REFRESHED, "access_token": "access-SECRET-3", "refresh_token": "refresh-SECRET-3"}
+    unwritten.http.replies = [(200, third), (200, {**REFRESHED, "access_token": "access-SECRET-4"})]
+    monkeypatch.setattr(os, "replace", full)
+    for number in (2, 3):
+        unwritten.now += 60
+        rejected = unwritten.get()
+        os.utime(unwritten.path, ns=(number, number))
+        assert token(unwritten.renew(rejected)) == f"access-SECRET-{number + 1}"
+        assert f"refresh_token=refresh-SECRET-{number}&".encode() in unwritten.http.sent[-1].content
+
+
+def test_what_could_not_be_written_is_written_with_the_next_request(unwritten: World) -> None:
+    assert token(unwritten.get()) == "access-SECRET-2"
+    assert unwritten.on_disk()["refresh_token"] == "refresh-SECRET-2"
+    unwritten.log_in(1)  # holds for the future too: what is written is no longer in memory only
+    assert token(unwritten.get()) == "access-SECRET-1"
+
+
+def test_a_login_takes_the_place_of_a_token_in_memory(unwritten: World) -> None:
+    unwritten.log_in(7)
+    assert token(unwritten.get()) == "access-SECRET-7"
+    assert unwritten.on_disk()["refresh_token"] == "refresh-SECRET-7"
+
+
+# --- the issuer is down while the token is still valid --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reply", [(503, b""), ConnectorError("unavailable", "chat.qwen.ai: no such host")], ids=str)
+def test_a_token_is_used_to_its_end_while_the_issuer_is_down(
+    world: World, reply: Reply, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.log_in(seconds=25)
+    world.http.replies = [reply, reply, (200, REFRESHED)]
+    assert token(world.get()) == "access-SECRET-1"
+    assert "using the present token for another 25 s: the token could not be refreshed" in caplog.text
+    assert "SECRET" not in caplog.text
+    world.now += 25
+    assert refused(world.get).kind == "unavailable"
+    assert token(world.get()) == "access-SECRET-2"
+
+
+def test_a_rejected_token_is_not_used_again_because_the_issuer_is_down(world: World) -> None:
+    world.log_in()
+    rejected = world.get()
+    world.http.replies = [(503, b"")]
+    assert refused(lambda: world.renew(rejected)).kind == "unavailable"
+
+
+# --- others change the file while the issuer is asked ---------------------------------------------------------------
+
+
+def meanwhile(change: Callable[[], None], status: int, body: Any) -> Reply:
+    """An answer of the issuer that comes after `change`."""
+
+    async def reply() -> tuple[int, Any]:
+        change()
+        return status, body
+
+    return reply
+
+
+@pytest.mark.parametrize("answer", [(400, DEAD), (401, b""), (200, REFRESHED)], ids=["400", "401", "200"])
+def test_a_login_or_a_refresh_by_the_cli_meanwhile_is_used_and_kept(world: World, answer: tuple[int, Any]) -> None:
+    world.log_in(seconds=0)
+    world.http.replies = [meanwhile(lambda: world.log_in(5), *answer)]
+    assert token(world.get()) == "access-SECRET-5"
+    assert token(world.get()) == "access-SECRET-5"
+    assert world.on_disk()["refresh_token"] == "refresh-SECRET-5"
+    assert len(world.http.sent) == 1
+    assert world.provider.status().ready
+
+
+def test_what_came_meanwhile_is_seen_even_if_the_file_looks_unchanged(world: World) -> None:
+    """A file system with coarse times can hide a change of equal length."""
+
+    def unseen() -> None:
+        seen = world.path.stat()
+        later = {**world.on_disk(), "access_token": "access-SECRET-5", "refresh_token": "refresh-SECRET-5"}
+        world.path.write_text(json.dumps({**later, "expiry_date": int((NOW + 3600) * 1000)}))
+        assert world.path.stat().st_size == seen.st_size
+        os.utime(world.path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+
+    world.log_in(seconds=0)
+    world.http.replies = [meanwhile(unseen, 200, REFRESHED)]
+    assert token(world.get()) == "access-SECRET-5"
+    assert world.on_disk()["refresh_token"] == "refresh-SECRET-5"
+
+
+@pytest.mark.parametrize("answer", [(400, DEAD), (200, REFRESHED)], ids=["400", "200"])
+def test_what_came_meanwhile_is_refreshed_if_it_has_ended(world: World, answer: tuple[int, Any]) -> None:
+    world.log_in(seconds=0)
+    sixth = {**REFRESHED, "access_token": "access-SECRET-6", "refresh_token": "refresh-SECRET-6"}
+    world.http.replies = [meanwhile(lambda: world.log_in(5, seconds=0), *answer), (200, sixth)]
+    assert token(world.get()) == "access-SECRET-6"
+    assert b"refresh_token=refresh-SECRET-5&" in world.http.sent[1].content
+    assert world.on_disk()["refresh_token"] == "refresh-SECRET-6"
+
+
+def test_what_came_meanwhile_is_refreshed_only_once(world: World) -> None:
+    world.log_in(seconds=0)
+    world.http.replies = [
+        meanwhile(lambda: world.log_in(5, seconds=0), 400, DEAD),
+        meanwhile(lambda: world.log_in(6, seconds=0), 400, DEAD),
+    ]
+    error = refused(world.get)
+    assert (error.kind, len(world.http.sent)) == ("unavailable", 2)
+    assert f"other programs keep changing {world.path}" in error.message
+    world.log_in(7)
+    assert token(world.get()) == "access-SECRET-7"
+
+
+def test_what_came_meanwhile_and_is_refused_too_is_dead(world: World) -> None:
+    world.log_in(seconds=0)
+    world.http.replies = [meanwhile(lambda: world.log_in(5, seconds=0), 400, DEAD), (400, DEAD)]
+    for _ in range(3):
+        assert "no longer accepted" in refused(world.get).message
+    assert len(world.http.sent) == 2
+
+
+def test_a_login_meanwhile_takes_the_place_of_a_token_in_memory(unwritten: World) -> None:
+    unwritten.http.replies = [meanwhile(lambda: unwritten.log_in(5), 200, REFRESHED)]
+    unwritten.now += 60
+    rejected = Credential({"authorization": "Bearer access-SECRET-2"})
+    assert token(unwritten.renew(rejected)) == "access-SECRET-5"
+    assert unwritten.on_disk()["refresh_token"] == "refresh-SECRET-5"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_file_that_breaks_or_goes_meanwhile_gets_the_new_token(world: World, there: bool) -> None:
+    world.log_in(seconds=0)
+    spoil = (lambda: world.write(b"{")) if there else world.path.unlink
+    world.http.replies = [meanwhile(spoil, 200, REFRESHED)]
+    assert token(world.get()) == "access-SECRET-2"
+    assert world.on_disk()["refresh_token"] == "refresh-SECRET-2"
+
+
+# --- short lives ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "used"), [(1, 0.5), (20, 10), (30, 15), (60, 30), (90, 60), (0, 3570), (-1, 3570)]
+)
+def test_a_token_that_we_refreshed_is_used_for_half_its_life_at_least(
+    world: World, lifetime: float, used: float
+) -> None:
+    world.log_in(seconds=0)
+    again = {**REFRESHED, "access_token": "access-SECRET-3", "expires_in": lifetime}
+    world.http.replies = [(200, {**REFRESHED, "expires_in": lifetime}), (200, again)]
+    for _ in range(5):
+        assert token(world.get()) == "access-SECRET-2"
+    world.now += used - 0.01
+    assert token(world.get()) == "access-SECRET-2"
+    assert "token valid for" in world.provider.status().detail
+    world.now += 0.02
+    assert token(world.get()) == "access-SECRET-3"
+    assert len(world.http.sent) == 2
+
+
+def test_a_short_token_that_is_refused_after_its_end_is_not_the_dead_tier(world: World) -> None:
+    world.log_in(seconds=0)
+    world.http.replies = [
+        (200, {**REFRESHED, "expires_in": 20}),
+        (200, {**REFRESHED, "access_token": "access-SECRET-3"}),
+    ]
+    rejected = world.get()
+    world.now += 21
+    assert token(world.renew(rejected)) == "access-SECRET-3"
 
 
 # --- the file -------------------------------------------------------------------------------------------------------
@@ -409,11 +603,11 @@ def test_an_expired_token_without_a_refresh_token(world: World) -> None:
 
 
 def test_credentials_path_and_base_url_of_the_settings_come_first(tmp_path: Path) -> None:
-    world = World(tmp_path, credentials_path=Path("~/elsewhere.json"), base_url="http://gateway.example/v1")
+    world = World(tmp_path, credentials_path=Path("~/elsewhere.json"), base_url="https://gateway.example")
     world.path = tmp_path / "elsewhere.json"
     world.log_in(resource_url="ftp://unusable")
     assert world.provider.path == world.path
-    assert world.get().base_url == "http://gateway.example/v1"
+    assert world.get().base_url == "https://gateway.example"
 
 
 @pytest.mark.parametrize(
@@ -454,11 +648,18 @@ def test_the_base_url_has_a_scheme_and_one_v1(resource_url: str | None, base: st
         "https://[::1",
         "https://host:port",
         "https://host\r\nx-header: 1",
+        "portal.qwen.ai?x=1",
+        "portal.qwen.ai/v1?",
+        "portal.qwen.ai#f",
+        "https://user:SECRET@evil.example",
+        "https://portal.qwen.ai\\@evil.example",
+        "https://portal.qwen.ai evil.example",
     ],
 )
 def test_a_token_is_sent_to_no_other_kind_of_address(resource_url: str) -> None:
-    with pytest.raises(Unusable, match=r"^its `resource_url` is not"):
+    with pytest.raises(Unusable, match=r"^its `resource_url` is not") as error:
         api_base(resource_url)
+    assert "SECRET" not in str(error.value)
 
 
 # --- after a 401 ----------------------------------------------------------------------------------------------------

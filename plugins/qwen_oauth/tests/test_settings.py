@@ -115,7 +115,7 @@ def test_the_switch_is_a_flag_of_serve() -> None:
         ),
         (
             {"enable_qwen_oauth_backend_debugging_override": "SECRET"},
-            "`extra.enable_qwen_oauth_backend_debugging_override`: expected `bool`, got `str`",
+            "`extra.enable_qwen_oauth_backend_debugging_override`: expected `bool`, got `str`; write `true` or `false`",
         ),
         (
             {"qwen_oauth_initial_rate_limit_retry_max_wait_seconds": -1},
@@ -134,6 +134,19 @@ def test_the_switch_is_a_flag_of_serve() -> None:
             "`qwen_oauth_initial_rate_limit_retry_random_min_seconds`",
         ),
         ({"base_url": "SECRET.example"}, "`extra.base_url`: must begin with `http://` or `https://`"),
+        (
+            {"base_url": "http://SECRET.example/v1"},
+            "`extra`: `base_url` is not https, so the token is not sent there",
+        ),
+        (
+            {"oauth_base_url": "http://127.0.0.1.SECRET.example", "base_url": "https://[SECRET]/v1"},
+            "`extra`: `base_url` is not the address of a server; "
+            "`oauth_base_url` is not https, so the token is not sent there",
+        ),
+        (
+            {"base_url": "https://user:SECRET@gateway.example/v1"},
+            "`extra`: `base_url` is not an address alone: it has a user, a query, a fragment, a backslash or a space",
+        ),
         ({"oauth_base_url": None}, "`extra.oauth_base_url`: expected `str`, got `null`"),
     ],
     ids=lambda value: str(value)[:60],
@@ -143,6 +156,16 @@ def test_a_mistake_is_told_by_its_key_and_never_with_its_value(extra: dict[str, 
     assert settings is None
     assert told.rstrip(".") == message
     assert "SECRET" not in told
+
+
+@pytest.mark.parametrize(
+    "url", ["https://gateway.example", "https://gateway.example/v2/", "http://localhost:1", "http://[::1]:2/v1"]
+)
+def test_addresses_that_are_safe_stay_as_they_are_written(url: str) -> None:
+    settings, faults = decode(QwenSettings, {"base_url": url, "oauth_base_url": url})
+    assert faults == []
+    assert settings is not None
+    assert (settings.base_url, settings.oauth_base_url) == (url, url)
 
 
 def test_equal_bounds_and_zero_are_no_mistake() -> None:

@@ -193,7 +193,9 @@ def test_a_reply_rotates_what_it_names(tmp_path: Path) -> None:
     assert "surprise" not in new.fields
 
 
-@pytest.mark.parametrize("lifetime", [None, "60", True, float("nan"), float("inf"), 10**400, 1e308, -1e308], ids=repr)
+@pytest.mark.parametrize(
+    "lifetime", [None, "60", True, float("nan"), float("inf"), 10**400, 1e308, -1e308, 0, -1, 0.5], ids=repr
+)
 def test_a_lifetime_that_is_no_credible_number_counts_as_an_hour(tmp_path: Path, lifetime: Any) -> None:
     old = store.read(written(tmp_path, GOOD))
     assert old.refreshed({"access_token": "new", "expires_in": lifetime}, now=1000.0).expires_at == 4600.0

@@ -1,0 +1,97 @@
+"""The flags that connectors' settings declare: they exist where the configuration names the connector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import click
+
+from . import configuration
+
+if TYPE_CHECKING:
+    from ..config import GatewayConfig
+    from ..plugins import PluginSet
+    from ..settings import Flag
+
+
+class PluginFlagsCommand(click.Command):
+    """Keeps the flags that it does not know: they may belong to a plugin that the configuration names."""
+
+    SETTINGS: ClassVar[dict[str, Any]] = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Our own flags, then those of all installed plugins."""
+        super().format_options(ctx, formatter)
+        from ..plugins import load_all
+
+        for connector, flags in plugin_flags(load_all(block=configuration.blocked(None))).items():
+            with formatter.section(f"Options of connector {connector}"):
+                formatter.write_dl([(flag.name, flag.description) for flag in flags])
+
+
+def plugin_flags(plugins: PluginSet) -> dict[str, list[Flag]]:
+    """The flags that connectors' settings declare, by connector."""
+    from ..plugins import settings_type
+    from ..settings import flags
+
+    found = {}
+    for name, cls in plugins.connectors.items():
+        settings = settings_type(cls)
+        if settings is not None and (declared := flags(settings)):
+            found[name] = declared
+    return found
+
+
+def apply_plugin_flags(config: GatewayConfig, plugins: PluginSet, ctx: click.Context) -> GatewayConfig:
+    """The configuration with what the rest of the command line sets for all instances of a connector."""
+    from ..settings import Secret
+
+    declared = plugin_flags(plugins)
+    named = {backend.type for backend in config.backends}
+    declared = {connector: flags for connector, flags in declared.items() if connector in named}
+    refuse_unknown(ctx, declared)
+    parser = click.Command(str(ctx.info_name), params=[_option(flag) for flags in declared.values() for flag in flags])
+    values = parser.make_context(str(ctx.info_name), list(ctx.args), parent=ctx.parent).params
+    for connector, flags in declared.items():
+        for flag in flags:
+            value = values[_variable(flag)]
+            if value is None:
+                continue
+            plain = str(value) if flag.type is Secret else value
+            config = config.override_extra(connector, {flag.field: plain}, flag.name)
+    return config
+
+
+def refuse_unknown(ctx: click.Context, declared: Mapping[str, Sequence[Flag]]) -> None:
+    """Raises UsageError for a flag that nobody offers, with what to do."""
+    from ..settings import did_you_mean
+
+    known = {flag.name for flags in declared.values() for flag in flags}
+    known |= {f"--no-{name.removeprefix('--')}" for name in known}
+    own = [name for option in ctx.command.params for name in option.opts]
+    for argument in ctx.args:
+        name = argument.partition("=")[0]
+        if name.startswith("--") and name not in known:
+            close = did_you_mean(name, [*known, *own])
+            raise click.UsageError(
+                f"no installed plugin offers `{name}` to this configuration; "
+                + (f"did you mean `{close}`?" if close else "see `llmgate plugins`"),
+                ctx,
+            )
+    if ctx.args and not any(argument.startswith("--") for argument in ctx.args):
+        raise click.UsageError(f"`{ctx.command_path}` takes flags only; see `{ctx.command_path} --help`", ctx)
+
+
+def _option(flag: Flag) -> click.Option:
+    stem = flag.name.removeprefix("--")
+    variable = f"LLMGATE_{stem.upper().replace('-', '_')}"
+    if flag.type is bool:
+        names = [f"--{stem}/--no-{stem}", _variable(flag)]
+        return click.Option(names, default=None, envvar=variable)
+    kind = flag.type if flag.type in (int, float) else str
+    return click.Option([flag.name, _variable(flag)], type=kind, default=None, envvar=variable)
+
+
+def _variable(flag: Flag) -> str:
+    return flag.name.removeprefix("--").replace("-", "_")

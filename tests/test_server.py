@@ -1,0 +1,100 @@
+"""The server: connections that end with their clients, and an end of its own that nobody can hold up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from llmgate_core.server import Server
+
+GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+async def hello(scope: Any, receive: Any, send: Any) -> None:
+    """An application that answers everything."""
+    if scope["type"] == "lifespan":
+        while (message := await receive())["type"] != "lifespan.shutdown":
+            await send({"type": f"{message['type']}.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"hi"})
+
+
+async def started(app: Any) -> tuple[Server, int]:
+    server = Server(app, logging.getLogger("llmgate.testing.server"))
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    await server.start(listener)
+    return server, port
+
+
+def test_a_client_that_has_gone_keeps_no_connection() -> None:
+    async def run() -> None:
+        server, port = await started(hello)
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(GET)
+            await reader.readuntil(b"hi")
+            writer.close()
+            await writer.wait_closed()
+        async with asyncio.timeout(2):
+            await asyncio.gather(*server._connections)
+        assert not server._connections
+        await server.aclose(0)
+
+    asyncio.run(run())
+
+
+def test_idle_connections_stay_for_the_next_request() -> None:
+    async def run() -> None:
+        server, port = await started(hello)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(3):
+            writer.write(GET)
+            await reader.readuntil(b"hi")
+        assert len(server._connections) == 1
+        began = time.monotonic()
+        await server.aclose(10)
+        assert time.monotonic() - began < 2
+        assert await reader.read() == b""
+        writer.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("obeys", [True, False])
+def test_what_still_runs_after_the_grace_is_interrupted_and_then_hung_up_on(obeys: bool) -> None:
+    async def run() -> None:
+        told = asyncio.Event()
+
+        async def waits(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "http":
+                await hello(scope, receive, send)
+                return
+            await (told if obeys else asyncio.Event()).wait()
+            await hello(scope, receive, send)
+
+        server, port = await started(waits)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(GET)
+        await asyncio.sleep(0.05)
+        bystander = asyncio.create_task(asyncio.sleep(60))
+        began = time.monotonic()
+        await server.aclose(0.1, told.set)
+        assert time.monotonic() - began < 3
+        assert not bystander.cancelling()
+        bystander.cancel()
+        try:
+            answer = await reader.read()
+        except ConnectionError:
+            answer = b""
+        assert answer.endswith(b"hi") if obeys else answer == b""
+        writer.close()
+
+    asyncio.run(run())
