@@ -41,7 +41,7 @@ ERRORS: dict[int, tuple[int, type[openai.APIStatusError]]] = {
     422: (422, openai.UnprocessableEntityError),
     429: (429, openai.RateLimitError),
     500: (502, openai.InternalServerError),
-    503: (502, openai.InternalServerError),
+    503: (503, openai.InternalServerError),
     504: (504, openai.InternalServerError),
     529: (502, openai.InternalServerError),
 }

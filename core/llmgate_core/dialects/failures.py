@@ -164,6 +164,8 @@ def _implied_status(told: Told) -> int | None:
 
 def answer_status(error: ConnectorError) -> int:
     """The HTTP status with which the caller is told: the kind's, or for a bad request the upstream's 4xx."""
+    if error.kind == "unavailable" and error.status == 503:
+        return 503
     fixed = KINDS[error.kind].status
     if fixed is not None:
         return fixed

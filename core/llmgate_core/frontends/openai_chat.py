@@ -74,7 +74,7 @@ def check_content_type(headers: Mapping[str, str]) -> None:
     sort = headers.get("content-type", "").partition(";")[0].strip().lower()
     if sort and sort != "application/json" and not sort.endswith("+json"):
         raise RequestError(
-            "the body must be `application/json`, not what `Content-Type` says",
+            "the body is not announced as JSON; send the header `Content-Type: application/json`",
             status=415,
             code="unsupported_media_type",
         )
