@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := plugins/qwen_oauth
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format bench clean
 .DEFAULT_GOAL := demo
 
 # What a user needs: core, the plugins.
@@ -36,6 +36,9 @@ check: $(VENV)/developer
 format: $(VENV)/developer
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(VENV)/developer
+	$(BIN)/python benchmarks/run.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -278,7 +278,7 @@ def test_the_budget_ends_what_a_policy_does_not(
             in_turn(refused(503)), connector=acme(Always(40.0)), change=night.installed(budget)
         ) as running:
             reply = await running.chat()
-            assert (reply.status_code, reply.headers["x-llmgate-attempts"]) == (502, str(attempts))
+            assert (reply.status_code, reply.headers["x-llmgate-attempts"]) == (503, str(attempts))
             assert len(running.upstream.requests) == attempts
 
     run(test())

@@ -1,4 +1,4 @@
-"""What a connector's author tests with: servers on real loopback sockets.
+"""What a connector's author tests with: the conformance suite, and servers on real loopback sockets.
 
 The names resolve lazily (PEP 562), so importing this package imports no third-party library.
 """
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .loopback import LoopbackServer
     from .scripted import Exchange, ReceivedRequest, Script, ScriptedUpstream
+    from .suite import ConnectorSuite
 
 _HOMES = {
+    "ConnectorSuite": "suite",
     "Exchange": "scripted",
     "LoopbackServer": "loopback",
     "ReceivedRequest": "scripted",
@@ -20,7 +22,7 @@ _HOMES = {
     "ScriptedUpstream": "scripted",
 }
 
-__all__ = ["Exchange", "LoopbackServer", "ReceivedRequest", "Script", "ScriptedUpstream"]
+__all__ = ["ConnectorSuite", "Exchange", "LoopbackServer", "ReceivedRequest", "Script", "ScriptedUpstream"]
 
 
 def __getattr__(name: str) -> Any:

@@ -426,7 +426,7 @@ def test_an_issuer_that_is_down_is_unavailable_and_no_logout(at_desk: AtDesk) ->
     async def test(desk: Desk) -> None:
         desk.simulator.fail_refresh_next(1, 503, "busy")
         answer = await desk.chat()
-        assert (answer.status_code, error_of(answer)["code"]) == (502, "upstream_unavailable")
+        assert (answer.status_code, error_of(answer)["code"]) == (503, "upstream_unavailable")
         assert (await desk.chat()).status_code == 200
 
     at_desk(test)

@@ -1,0 +1,168 @@
+"""The bench on which the conformance suite tries a connector: it stands before a scripted upstream on a real socket.
+
+Nothing in here judges a connector, except that `answered` and `failure` say so when `send` does neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ...connectors import Connector, Instance, UpstreamCall, UpstreamReply
+from ...credentials import Credential
+from ...errors import ConnectorError
+from ...upstream import Timeouts, Upstream
+from ...wire import Body, encode
+from ..scripted import Script, ScriptedUpstream
+from .instruments import CuttingClient, LogWatch, fine
+from .subject import Subject, described, promise
+
+CREDENTIAL_SECRET = "conformance-credential-5dd1c0a7"  # noqa: S105 - no secret, but what must be treated as one
+CHECK_SECONDS = 60.0
+"""How long one check may take altogether, so that a connector that hangs does not stop the test run."""
+
+S = TypeVar("S", bound=Subject)
+
+
+def on_a_bench(check: Callable[[S, Bench], Awaitable[None]]) -> Callable[[S, Path], None]:
+    """Makes a test of a coroutine that wants a bench: it gets one whose upstream answers well."""
+
+    def test(self: S, tmp_path: Path) -> None:
+        __tracebackhide__ = True
+
+        async def run() -> None:
+            limit = asyncio.timeout(CHECK_SECONDS)
+            try:
+                async with limit, bench_for(self, tmp_path) as bench:
+                    await check(self, bench)
+            except TimeoutError:
+                promise(not limit.expired(), f"a call must come to its end; this one hung for {CHECK_SECONDS:g} s")
+                raise
+
+        asyncio.run(run())
+
+    functools.update_wrapper(test, check)
+    del test.__wrapped__  # type: ignore[attr-defined]  # pytest would look there for the names of fixtures
+    return test
+
+
+@dataclass
+class Bench:
+    """A connector, the upstream before it, and the pen to write calls with.
+
+    Args:
+        credential: the one that calls carry unless they say otherwise; made by the suite.
+        records: everything that was logged since the bench stands.
+    """
+
+    subject: Subject
+    instance: Instance
+    upstream: ScriptedUpstream
+    connector: Connector
+    credential: Credential
+    wire: CuttingClient
+    records: list[logging.LogRecord]
+
+    def call(
+        self,
+        *,
+        stream: bool = False,
+        credential: Credential | None = None,
+        headers: Mapping[str, str] | None = None,
+        added: Mapping[str, Any] | None = None,
+    ) -> UpstreamCall:
+        """One attempt; `added` are members of the body beside those of `Subject.request`."""
+        spoken = self.connector.dialects
+        dialect = "openai.chat" if "openai.chat" in spoken or not spoken else min(spoken)
+        body = Body.parse(encode({**self.subject.request(stream=stream), **(added or {})}))
+        return UpstreamCall(
+            "generate",
+            dialect,
+            self.subject.model,
+            stream,
+            body,
+            credential or self.credential,
+            headers or {},
+            request_id="req_conformance",
+        )
+
+    async def answered(self, call: UpstreamCall) -> UpstreamReply:
+        """The reply to a call that the upstream answers 200."""
+        __tracebackhide__ = True
+        try:
+            reply: object = await self.connector.send(call)
+        except Exception as error:
+            raise AssertionError(
+                f"`send()` must return when the upstream answers 2xx, and raised {described(error)}"
+            ) from error
+        if not isinstance(reply, UpstreamReply):
+            raise AssertionError(f"`send()` must return an `UpstreamReply`, and returned a `{type(reply).__name__}`")
+        return reply
+
+    async def read(self, call: UpstreamCall) -> bytes:
+        """The whole answer to a call that the upstream answers 200."""
+        reply = await self.answered(call)
+        try:
+            return b"".join([chunk async for chunk in reply.chunks])
+        finally:
+            await reply.aclose()
+
+    async def failure(self, script: Script, what: str) -> ConnectorError:
+        """How `send` fails; `what` finishes the sentence `... where the upstream`."""
+        __tracebackhide__ = True
+        self.upstream.script = script
+        try:
+            reply = await self.connector.send(self.call())
+        except ConnectorError as error:
+            return error
+        except Exception as error:
+            raise AssertionError(
+                f"`send()` must raise `ConnectorError` and nothing else, "
+                f"and raised {described(error)} where the upstream {what}"
+            ) from error
+        await reply.aclose()
+        raise AssertionError(f"`send()` must raise `ConnectorError`, and returned where the upstream {what}")
+
+
+def base_url(upstream: ScriptedUpstream) -> str:
+    """Where a connector finds the API of this upstream."""
+    return f"{upstream.url}/v1"
+
+
+@asynccontextmanager
+async def bench_for(subject: Subject, folder: Path) -> AsyncIterator[Bench]:
+    """A bench with the connector of `subject`; everything is closed at the end, also what the connector leaves open."""
+    upstreams = Upstream({})
+    wire = CuttingClient(upstreams.client(Timeouts()))
+    with LogWatch() as records:
+        async with ScriptedUpstream(fine) as upstream:
+            url = base_url(upstream)
+            instance = subject.instance(wire, folder, url)
+            connector = subject.connector(instance)
+            credential = suite_credential(url)
+            try:
+                yield Bench(subject, instance, upstream, connector, credential, wire, records)
+            finally:
+                await close_quietly(connector)
+                await wire.aclose()
+                await upstreams.aclose()
+
+
+def suite_credential(url: str | None) -> Credential:
+    """A credential whose every header is to arrive, and to be seen nowhere else."""
+    headers = {"authorization": f"Bearer {CREDENTIAL_SECRET}", "x-conformance-account": f"{CREDENTIAL_SECRET}-account"}
+    return Credential(headers, base_url=url, label="the suite's own")
+
+
+async def close_quietly(connector: Connector) -> None:
+    """Closes a connector; whether it can be closed is for one check to say, not for all."""
+    try:
+        await connector.aclose()
+    except Exception:
+        logging.getLogger("llmgate.testing").debug("closing a connector", exc_info=True)

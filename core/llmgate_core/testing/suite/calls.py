@@ -1,0 +1,204 @@
+"""The conformance suite's checks of what goes up and what comes back: request, stream, models."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+from collections.abc import Sequence
+
+from ...connectors import ModelInfo
+from ...credentials import Credential
+from ...errors import ConnectorError
+from ..scripted import Exchange, ReceivedRequest, Script, ScriptedUpstream
+from .bench import Bench, base_url, on_a_bench, suite_credential
+from .instruments import EVENTS, REPLY, fine
+from .subject import Subject, described, promise
+
+UNKNOWN = {"x_conformance": {"deep": [1e2, "世界", None, {"a": False}]}, "x_flag": 0}
+CALLERS_OWN = "conformance-caller-71f3"
+CUTS = (None, 1, 2, 3, 5, 7, 64)
+"""Sizes in bytes; 1 to 3 cut inside UTF-8 characters, None leaves the pieces as the upstream sent them."""
+
+
+class RequestChecks(Subject):
+    """What the upstream receives."""
+
+    @on_a_bench
+    async def test_request_carries_model_and_unknown_fields(self, bench: Bench) -> None:
+        """What the caller asked for arrives, also what the connector has never heard of."""
+        await bench.read(bench.call(added=UNKNOWN))
+        body = _only(bench.upstream).json()
+        promise(body.get("model") == self.model, "the body's `model` must reach the upstream as it is")
+        lost = [f"`{name}`" for name, value in UNKNOWN.items() if name not in body or body[name] != value]
+        promise(not lost, f"fields that the connector does not know must reach the upstream; lost: {', '.join(lost)}")
+
+    @on_a_bench
+    async def test_request_leaves_the_callers_body_alone(self, bench: Bench) -> None:
+        """The same body may be needed for the next attempt."""
+        call = bench.call(added=UNKNOWN)
+        data, raw = copy.deepcopy(call.body.data), call.body.bytes
+        await bench.read(call)
+        promise(
+            call.body.data == data and call.body.bytes == raw,
+            "`send()` must not change `call.body`: another attempt may need it; use `splice`",
+        )
+
+    @on_a_bench
+    async def test_request_uses_the_credentials_headers(self, bench: Bench) -> None:
+        """What proves who we are arrives."""
+        await bench.read(bench.call())
+        received = _only(bench.upstream).headers
+        lost = [f"`{name}`" for name, value in bench.credential.headers.items() if received.get(name) != value]
+        promise(not lost, f"the headers of `call.credential` must reach the upstream; lost: {', '.join(lost)}")
+
+    @on_a_bench
+    async def test_request_goes_to_the_credentials_base_url(self, bench: Bench) -> None:
+        """A credential may be valid in one place only."""
+        async with ScriptedUpstream(fine) as elsewhere:
+            await bench.read(bench.call(credential=suite_credential(base_url(elsewhere))))
+            promise(
+                len(elsewhere.requests) == 1 and not bench.upstream.requests,
+                "the base URL of `call.credential` must come before that of the settings",
+            )
+
+    @on_a_bench
+    async def test_request_goes_to_the_settings_base_url(self, bench: Bench) -> None:
+        """Where the credential names no place, the settings do."""
+        if self.has_setting("base_url"):
+            await bench.read(bench.call(credential=suite_credential(None)))
+            promise(
+                len(bench.upstream.requests) == 1,
+                "the settings' `base_url` must be used where `call.credential` has none",
+            )
+
+    @on_a_bench
+    async def test_request_keeps_the_callers_credential_out(self, bench: Bench) -> None:
+        """The caller's key is for the gateway, not for the upstream."""
+        await bench.read(bench.call(headers={"authorization": f"Bearer {CALLERS_OWN}"}))
+        promise(
+            CALLERS_OWN not in repr(_only(bench.upstream)),
+            "the credential's headers must take the place of the caller's: the caller's own credential went up",
+        )
+
+    @on_a_bench
+    async def test_request_is_sent_once(self, bench: Bench) -> None:
+        """Retrying is core's: a connector that retries too multiplies the attempts."""
+
+        async def busy(exchange: Exchange) -> None:
+            await exchange.reply(503, {"error": {"message": "busy"}}, {"retry-after": "0"})
+
+        await bench.failure(busy, "answered 503")
+        count = len(bench.upstream.requests)
+        promise(count == 1, f"`send()` must never retry, and sent {count} requests for one call")
+
+
+class AnswerChecks(Subject):
+    """What the caller gets."""
+
+    @on_a_bench
+    async def test_plain_answer_passes_untouched(self, bench: Bench) -> None:
+        """Nobody encodes anew what nobody changed."""
+        promise(
+            await bench.read(bench.call()) == self.mended(REPLY, stream=False),
+            "the bytes of a plain answer must pass untouched (or say in `mended` what becomes of them)",
+        )
+
+    @on_a_bench
+    async def test_stream_passes_untouched_for_any_cut(self, bench: Bench) -> None:
+        """A network cuts where it likes, also inside a character."""
+        for size in CUTS:
+            bench.wire.size = size
+            promise(
+                await bench.read(bench.call(stream=True)) == self.mended(b"".join(EVENTS), stream=True),
+                "the bytes of a stream must pass untouched for any cut (or say in `mended` what becomes of them); "
+                f"they did not {'as they came' if size is None else f'in pieces of {size} bytes'}",
+            )
+
+    @on_a_bench
+    async def test_stream_begins_before_it_ends(self, bench: Bench) -> None:
+        """The first chunk arrives before the last is sent."""
+        arrived = asyncio.Event()
+
+        async def slow(exchange: Exchange) -> None:
+            await exchange.sse(*EVENTS[:2])
+            await arrived.wait()
+            await exchange.sse(*EVENTS[2:])
+
+        bench.upstream.script = slow
+        try:
+            async with asyncio.timeout(self.patience):
+                reply = await bench.answered(bench.call(stream=True))
+                first = await anext(reply.chunks, b"")
+        except TimeoutError:
+            first = b""
+        promise(bool(first), "the first chunk of a stream must arrive before the last is sent: it was held back")
+        arrived.set()
+        await reply.aclose()
+
+    @on_a_bench
+    async def test_aclose_hangs_up(self, bench: Bench) -> None:
+        """A caller that has gone costs nothing any more, before the first chunk and after it."""
+        for read in (False, True):
+            gone = asyncio.Event()
+            bench.upstream.script = _endless(gone)
+            reply = await bench.answered(bench.call(stream=True))
+            if read:
+                with contextlib.suppress(TimeoutError):  # told by test_stream_begins_before_it_ends
+                    await asyncio.wait_for(anext(reply.chunks, b""), self.patience)
+            await reply.aclose()
+            try:
+                await asyncio.wait_for(gone.wait(), self.patience)
+            except TimeoutError:
+                when = "in the middle of a stream" if read else "also where no chunk was read"
+                raise AssertionError(f"`UpstreamReply.aclose()` must hang up on the upstream, {when}") from None
+
+    @on_a_bench
+    async def test_aclose_may_be_called_twice(self, bench: Bench) -> None:
+        """Who closes need not know who has closed."""
+        reply = await bench.answered(bench.call(stream=True))
+        await reply.aclose()
+        try:
+            await reply.aclose()
+        except Exception as error:
+            raise AssertionError(
+                f"`UpstreamReply.aclose()` must be safe to call twice, and raised {described(error)}"
+            ) from error
+
+
+class ModelsChecks(Subject):
+    """What can be asked for."""
+
+    @on_a_bench
+    async def test_models(self, bench: Bench) -> None:
+        """A list of models, or one way to say that there is none."""
+
+        async def credential() -> Credential:
+            return bench.credential
+
+        try:
+            found = await bench.connector.models(credential)
+        except ConnectorError:
+            return
+        except Exception as error:
+            raise AssertionError(
+                f"`models()` must raise `ConnectorError` and nothing else, and raised {described(error)}"
+            ) from error
+        promise(
+            isinstance(found, Sequence) and all(isinstance(one, ModelInfo) and one.id for one in found),
+            "`models()` must return a sequence of `ModelInfo`, each with an `id`",
+        )
+
+
+def _endless(gone: asyncio.Event) -> Script:
+    async def script(exchange: Exchange) -> None:
+        await exchange.sse(*EVENTS[:2])
+        await exchange.hung_up()
+        gone.set()
+
+    return script
+
+
+def _only(upstream: ScriptedUpstream) -> ReceivedRequest:
+    promise(len(upstream.requests) == 1, f"one call must be one request; there were {len(upstream.requests)}")
+    return upstream.requests[0]
