@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PLUGINS := plugins/qwen_oauth
+PLUGINS := plugins/qwen_oauth plugins/minimax
 
 .PHONY: demo test check format bench clean
 .DEFAULT_GOAL := demo

@@ -26,8 +26,16 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-PROJECTS = {"llmgate-core": ROOT, "llmgate-qwen-oauth": ROOT / "plugins" / "qwen_oauth"}
-PACKAGES = {"llmgate-core": "core/llmgate_core", "llmgate-qwen-oauth": "llmgate_qwen_oauth"}
+PROJECTS = {
+    "llmgate-core": ROOT,
+    "llmgate-minimax": ROOT / "plugins" / "minimax",
+    "llmgate-qwen-oauth": ROOT / "plugins" / "qwen_oauth",
+}
+PACKAGES = {
+    "llmgate-core": "core/llmgate_core",
+    "llmgate-minimax": "llmgate_minimax",
+    "llmgate-qwen-oauth": "llmgate_qwen_oauth",
+}
 EACH = pytest.mark.parametrize("name", PROJECTS)
 
 NOT_BORROWED = re.compile(r"_?_?(llmgate|editable_impl|pip|setuptools|pkg_resources|pycache)|.*\.pth$")

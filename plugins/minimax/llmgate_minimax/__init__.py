@@ -1,0 +1,133 @@
+"""MiniMax with an API key: a real provider with quirks, each of them met in one place.
+
+What its requests need is in `asking`, what its answers need in `mending`, what its refusals mean in `failures`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from llmgate_core import (
+    ApiKey,
+    Connector,
+    ConnectorError,
+    Credential,
+    CredentialProvider,
+    Meta,
+    ModelInfo,
+    OpenAICompatible,
+    Secret,
+    Simulator,
+    UpstreamCall,
+    UpstreamReply,
+    hookimpl,
+)
+
+from . import asking, failures, mending
+
+LLMGATE_PLUGIN_API = 1
+
+REGIONS = {"global": "https://api.minimax.io/v1", "china": "https://api.minimax.cn/v1"}
+M3 = ModelInfo("MiniMax-M3", context=1_000_000, max_output=524_288)
+M2 = ("M2.7", "M2.7-highspeed", "M2.5", "M2.5-highspeed", "M2.1", "M2.1-highspeed", "M2")
+CATALOGUE = {model.id: model for model in (M3, *(ModelInfo(f"MiniMax-{name}", 204_800, 204_800) for name in M2))}
+"""Source: platform.minimax.io, "Text Generation", models and their windows; sizes are tokens."""
+
+_ADDRESS = re.compile(r"https://[^\s?#@\\]+|http://(localhost|127\.0\.0\.1|\[::1\])([:/][^\s?#@\\]*)?")
+_KEY = Secret("env:MINIMAX_API_KEY")
+
+
+@dataclass(frozen=True)
+class MiniMaxSettings:
+    """Settings of one instance."""
+
+    api_key: Annotated[Secret, Meta(description="The key: `env:NAME`, `file:PATH` or the key itself.")] = _KEY
+    region: Annotated[
+        Literal["global", "china"], Meta(description="Where the account is; a key works only in its own region.")
+    ] = "global"
+    base_url: Annotated[
+        str | None, Meta(pattern="^https?://", description="Takes the place of the region's address, with its `/v1`.")
+    ] = None
+    models: Annotated[tuple[str, ...], Meta(description="What `/v1/models` lists.")] = tuple(CATALOGUE)
+    reasoning: Annotated[
+        Literal["split", "inline"],
+        Meta(description="Deliver reasoning in `reasoning_content`, or leave it as `<think>` in the content."),
+    ] = "split"
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for an address that no key may be sent to."""
+        if self.base_url is not None and not _ADDRESS.fullmatch(self.base_url):
+            raise ValueError(
+                "`base_url` must be an https address (http on this machine only) without user, query or fragment"
+            )
+
+
+class MiniMax(OpenAICompatible):
+    """Chat completions; reasoning comes as one clean stream, and goes back in the form that MiniMax wants."""
+
+    name: ClassVar[str] = "minimax"
+    settings: MiniMaxSettings
+
+    def credentials(self) -> CredentialProvider:
+        """The key."""
+        return ApiKey(self.settings.api_key, self.instance.environ)
+
+    def base_url(self, credential: Credential) -> str:
+        """The credential's own, else the configured one, else the region's."""
+        return (credential.base_url or self.settings.base_url or REGIONS[self.settings.region]).rstrip("/")
+
+    def body(self, call: UpstreamCall) -> bytes:
+        """The caller's request, with what MiniMax wants besides."""
+        return asking.asked(call.body, self._splits(call)).bytes
+
+    def classify(self, call: UpstreamCall, status: int, headers: Mapping[str, str], body: bytes) -> ConnectorError:
+        """By MiniMax's own codes."""
+        return failures.classify(status, headers, body, self.instance.clock())
+
+    async def send(self, call: UpstreamCall) -> UpstreamReply:
+        """As every connector does; MiniMax's id of the request is told under the name that others use."""
+        reply = await super().send(call)
+        if trace := failures.trace_of(reply.headers):
+            reply.headers = {**reply.headers, "x-request-id": trace}
+        return reply
+
+    async def events(self, call: UpstreamCall, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """The answer, mended where it needs it. Raises ConnectorError for a failure inside a success."""
+        mend = (mending.Stream if call.stream else mending.Plain)(self._splits(call), self._check_answer)
+        try:
+            async for chunk in chunks:
+                if mended := mend.feed(chunk):
+                    yield mended
+            if rest := mend.end():
+                yield rest
+        finally:
+            await chunks.aclose()
+
+    async def models(self, credential: Callable[[], Awaitable[Credential]]) -> Sequence[ModelInfo]:
+        """The configured ones, with their sizes where they are known."""
+        return [CATALOGUE.get(id, ModelInfo(id)) for id in self.settings.models]
+
+    @classmethod
+    def simulator(cls) -> Simulator:
+        """The provider's stand-in."""
+        from .simulator import MiniMaxSimulator
+
+        return MiniMaxSimulator()
+
+    def _splits(self, call: UpstreamCall) -> bool:
+        """Whether reasoning is told apart from the content: as the caller asks, else as configured."""
+        asked = call.body.get("reasoning_split")
+        return asked if isinstance(asked, bool) else self.settings.reasoning == "split"
+
+    def _check_answer(self, told: dict[str, Any]) -> None:
+        if failure := failures.reported(told, self.instance.clock()):
+            raise failure
+
+
+@hookimpl
+def llmgate_register_connectors() -> type[Connector]:
+    """One connector."""
+    return MiniMax

@@ -1,0 +1,269 @@
+"""Reasoning reaches the client once, in one field, whatever shape it arrives in and wherever its bytes are cut."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmgate_core import Body, ConnectorError
+from llmgate_minimax.asking import asked
+from llmgate_minimax.mending import MAX_EVENT_BYTES, Pieces, Plain, Stream
+from llmgate_minimax.simulator import SHAPES, THOUGHT, Answer, reply, stream
+
+CALL = {"id": "call_function_1_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+DETAILS = [
+    {
+        "type": "reasoning.text",
+        "id": "reasoning-text-1",
+        "format": "MiniMax-response-v1",
+        "index": 0,
+        "text": "想",
+    }
+]
+TEXTS = st.text(min_size=1, max_size=60).filter(lambda text: not text[0].isspace() and not text.startswith("<"))
+
+
+def accept(told: dict[str, Any]) -> None:
+    """Nothing is a failure here."""
+
+
+def answer(shape: str, text: str = "你好！", piece: int = 12, **members: Any) -> Answer:
+    given: dict[str, Any] = {"role": "assistant", "thought": THOUGHT, "calls": [], **members}
+    return Answer(id="1", model="MiniMax-M3", shape=shape, text=text, piece=piece, **given)
+
+
+def mended(data: bytes, cuts: list[int] | None = None, *, split: bool = True) -> bytes:
+    stream = Stream(split, accept)
+    places = [0, *sorted(min(cut, len(data)) for cut in cuts or []), len(data)]
+    parts = [stream.feed(data[start:end]) for start, end in pairwise(places)]
+    return b"".join(parts) + stream.end()
+
+
+def deltas(data: bytes) -> list[dict[str, Any]]:
+    *events, done, rest = data.decode().split("\n\n")
+    assert (done, rest) == ("data: [DONE]", "")
+    choices = [choice for event in events for choice in json.loads(event.removeprefix("data: "))["choices"]]
+    return [choice["delta"] for choice in choices]
+
+
+def told(data: bytes) -> tuple[str, str]:
+    """Reasoning and text, as a client joins them that knows `reasoning_content` and nothing else."""
+    found = deltas(data)
+    assert not [delta for delta in found if delta.keys() & {"reasoning", "reasoning_details"}]
+    joined = ["".join(delta.get(name) or "" for delta in found) for name in ("reasoning_content", "content")]
+    return joined[0], joined[1]
+
+
+def sse(*found: dict[str, Any], finish: str | None = "stop") -> bytes:
+    events = [{"id": "1", "choices": [{"index": 0, "delta": delta}]} for delta in found]
+    if finish:
+        events.append({"id": "1", "choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
+    return b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in events) + b"data: [DONE]\n\n"
+
+
+# --- streams --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", ["split", *SHAPES[1:]])
+@settings(max_examples=60, deadline=None)
+@given(text=TEXTS, piece=st.integers(1, 50), cuts=st.lists(st.integers(0, 20_000), max_size=30), called=st.booleans())
+def test_any_shape_cut_anywhere_is_told_alike(shape: str, text: str, piece: int, cuts: list[int], called: bool) -> None:
+    calls = [CALL] if called else []
+    data = b"".join(stream(answer(shape, text, piece, calls=calls, role=""), include_usage=True))
+    out = mended(data, cuts)
+    assert told(out) == ("" if shape == "none" else THOUGHT, text)
+    assert [delta["tool_calls"] for delta in deltas(out) if "tool_calls" in delta] == [[{"index": 0, **CALL}]] * called
+    assert not [delta for delta in deltas(out) if delta.get("role") == ""]
+    assert b'"prompt_tokens": 9' in out
+
+
+@settings(max_examples=60, deadline=None)
+@given(cuts=st.lists(st.integers(0, 20_000), max_size=30), piece=st.integers(1, 50))
+def test_what_needs_no_mending_keeps_its_bytes(cuts: list[int], piece: int) -> None:
+    plain = b"".join(stream(answer("none", "1 < 2\n\n<b> 你好", piece), include_usage=True))
+    assert mended(plain, cuts) == plain
+    thinking = sse({"role": "assistant", "content": ""}, {"reasoning_content": "\n a"}, {"reasoning_content": "b "})
+    assert mended(thinking, cuts) == thinking
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b": comment\n\n", b"event: ping\ndata: 1e400\n\n", b"data: [1]\r\n\r\n", b"data: {half", b'{"detail": 1}', b"\n"],
+)
+def test_what_is_no_event_of_this_api_passes(data: bytes) -> None:
+    assert mended(data) == data
+
+
+def test_line_ends_of_windows() -> None:
+    data = sse({"reasoning": "想", "role": ""}).replace(b"\n", b"\r\n")
+    assert told(mended(data, list(range(len(data)))).replace(b"\r\n", b"\n")) == ("想", "")
+
+
+def test_events_go_on_as_they_come() -> None:
+    stream = Stream(True, accept)
+    first = stream.feed(b'data: {"choices":[{"index":0,"delta":{"reasoning":"A"}}]}\n')
+    assert first == b'data: {"choices":[{"index":0,"delta":{"reasoning_content":"A"}}]}\n'
+
+
+def test_numbers_beside_the_choices_keep_their_spelling() -> None:
+    data = b'data: {"x":1.00, "choices":[{"index":0,"delta":{"role":""}}]}\n\n'
+    assert mended(data) == b'data: {"x":1.00, "choices":[{"index":0,"delta":{}}]}\n\n'
+
+
+def test_fields_that_take_turns_with_new_text_lose_nothing() -> None:
+    assert (
+        told(mended(sse({"reasoning_content": "一"}, {"reasoning": "二"}, {"reasoning_content": "三"})))[0] == "一二三"
+    )
+
+
+def test_a_copy_may_lag_behind_or_run_ahead() -> None:
+    found = sse({"reasoning_content": "ab"}, {"reasoning": "a"}, {"reasoning": "bcd"}, {"reasoning_content": "cd"})
+    assert told(mended(found))[0] == "abcd"
+
+
+def test_a_closing_tag_that_is_not_the_end_is_text() -> None:
+    found = sse({"reasoning_content": "the tag </thi"}, {"reasoning_content": "nk> ends"}, {"reasoning_content": " it"})
+    assert told(mended(found))[0] == "the tag </think> ends it"
+
+
+def test_reasoning_that_was_held_back_comes_before_the_text() -> None:
+    found = deltas(mended(sse({"reasoning_content": "1 <"}, {"content": "x"}, {"content": "y"})))
+    assert found == [{"reasoning_content": "1 "}, {"content": "x", "reasoning_content": "<"}, {"content": "y"}, {}]
+
+
+@pytest.mark.parametrize(
+    ("contents", "wanted"),
+    [
+        (["<", "b> bold"], ("", "<b> bold")),
+        (["<thi"], ("", "<thi")),
+        (["<think>never closed </thi"], ("never closed </thi", "")),
+        (["<think>", "</think>", "x <think>y</think>"], ("", "x <think>y</think>")),
+        (["a </th"], ("", "a </th")),
+    ],
+)
+@pytest.mark.parametrize("finish", ["length", None])
+def test_tags_that_are_none(contents: list[str], wanted: tuple[str, str], finish: str | None) -> None:
+    assert told(mended(sse(*({"content": content} for content in contents), finish=finish))) == wanted
+
+
+def test_inline_leaves_the_tag_and_drops_the_copy() -> None:
+    data = b"".join(stream(answer("doubled"), include_usage=False))
+    assert told(mended(data, split=False)) == ("", f"<think>{THOUGHT}</think>\n\n你好！")
+
+
+def test_every_choice_is_mended_by_itself() -> None:
+    choices = [{"index": index, "delta": {"reasoning": f"r{index}"}} for index in (0, 1)]
+    data = b"data: " + json.dumps({"choices": choices}).encode() + b"\n\ndata: [DONE]\n\n"
+    assert [delta["reasoning_content"] for delta in deltas(mended(data))] == ["r0", "r1"]
+
+
+def test_an_event_without_end_is_refused() -> None:
+    stream = Stream(True, accept)
+    stream.feed(b"x" * MAX_EVENT_BYTES)
+    with pytest.raises(ConnectorError, match="larger") as caught:
+        stream.feed(b"x")
+    assert caught.value.kind == "protocol"
+
+
+@pytest.mark.parametrize(
+    ("values", "new"),
+    [
+        (["ab", "abc", "abc", "abcd"], ["ab", "c", "", "d"]),
+        (["ab", "c", "abc"], ["ab", "c", "abc"]),
+        (["哈", "哈", "哈哈"], ["哈", "哈", "哈哈"]),
+        (["", "a", "", "ab"], ["", "a", "", "b"]),
+    ],
+)
+def test_snapshots_are_told_from_increments(values: list[str], new: list[str]) -> None:
+    pieces = Pieces()
+    assert [pieces.add(value) for value in values] == new
+
+
+# --- plain answers --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", ["split", *SHAPES[1:]])
+@settings(max_examples=20, deadline=None)
+@given(text=TEXTS)
+def test_a_plain_answer_of_any_shape(shape: str, text: str) -> None:
+    plain = Plain(True, accept)
+    plain.feed(json.dumps(reply(answer(shape, text, role="", calls=[CALL]))).encode())
+    message = json.loads(plain.end())["choices"][0]["message"]
+    thought = {} if shape == "none" else {"reasoning_content": THOUGHT}
+    assert message == {
+        "role": "assistant",
+        "name": "MiniMax AI",
+        "content": text,
+        "tool_calls": [CALL],
+        **thought,
+    }
+
+
+@pytest.mark.parametrize("data", [b"", b"<html>", b"[]", b'{"choices": null}', b'{"choices": [1, {"message": 2}]}'])
+def test_a_plain_answer_that_is_none_is_left_to_core(data: bytes) -> None:
+    plain = Plain(True, accept)
+    plain.feed(data)
+    assert plain.end() == data
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+def request(split: bool = True, **members: Any) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(asked(Body.parse(json.dumps(members).encode()), split).bytes)
+    return body
+
+
+@pytest.mark.parametrize(
+    ("sent", "wanted"),
+    [
+        ({"reasoning_content": "想", "content": "x"}, {"content": "x", "reasoning_details": DETAILS}),
+        ({"reasoning": "想", "content": None}, {"content": None, "reasoning_details": DETAILS}),
+        ({"content": "<think>\n想\n</think>\n\nx"}, {"content": "x", "reasoning_details": DETAILS}),
+        ({"content": "<think>想</think>x", "reasoning_content": "想"}, {"content": "x", "reasoning_details": DETAILS}),
+        ({"reasoning_content": "y", "reasoning_details": DETAILS}, {"reasoning_details": DETAILS}),
+        ({"content": "<think>not closed"}, {"content": "<think>not closed"}),
+        ({"content": "I think so"}, {"content": "I think so"}),
+        ({"reasoning_content": None, "content": "x"}, {"reasoning_content": None, "content": "x"}),
+    ],
+)
+def test_reasoning_goes_back_as_the_upstream_wants_it(sent: dict[str, Any], wanted: dict[str, Any]) -> None:
+    turn = {"role": "assistant", "tool_calls": [CALL]}
+    assert request(messages=[{**turn, **sent}])["messages"] == [{**turn, **wanted}]
+
+
+def test_a_user_may_write_what_he_likes() -> None:
+    messages = [{"role": "user", "content": "<think>a</think>", "reasoning_content": "b"}, "nonsense"]
+    assert request(messages=messages)["messages"] == messages
+
+
+def test_inline_sends_the_tag_back_as_it_is() -> None:
+    messages = [{"role": "assistant", "content": "<think>a</think>b"}]
+    assert request(split=False, messages=messages) == {"messages": messages}
+
+
+def test_split_is_asked_for_unless_the_caller_has_said() -> None:
+    assert request(messages=[])["reasoning_split"] is True
+    assert request(messages=[], reasoning_split=False)["reasoning_split"] is False
+
+
+@pytest.mark.parametrize("given", [{}, {"parameters": None}, {"parameters": {}}])
+def test_tools_without_parameters_get_an_empty_schema(given: dict[str, Any]) -> None:
+    tool = {"type": "function", "function": {"name": "f", **given}}
+    function = request(tools=[tool])["tools"][0]["function"]
+    assert function == {"name": "f", "parameters": {"type": "object", "properties": {}}}
+
+
+def test_a_request_that_needs_nothing_keeps_its_bytes() -> None:
+    data = b'{"reasoning_split": true, "temperature": 1e0, "messages": [{"role":"user","content":"think 1.00"}]}'
+    assert asked(Body.parse(data), True).bytes == data
+
+
+def test_a_number_that_no_float_holds_is_the_upstreams_to_judge() -> None:
+    data = b'{"reasoning_split":true,"messages":[{"role":"assistant","reasoning":"a","x":1e999}],"tools":[1e999]}'
+    assert asked(Body.parse(data), True).bytes == data
