@@ -98,3 +98,20 @@ def test_what_still_runs_after_the_grace_is_interrupted_and_then_hung_up_on(obey
         writer.close()
 
     asyncio.run(run())
+
+
+def test_a_client_that_closed_its_side_is_hung_up_on_after_its_answer() -> None:
+    async def run() -> None:
+        server, port = await started(hello)
+        for _ in range(100):  # whether the end arrives before or after the answer is chance
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(GET)
+            writer.write_eof()
+            async with asyncio.timeout(2):
+                await reader.read()
+            writer.close()
+        async with asyncio.timeout(2):
+            await asyncio.gather(*server._connections)
+        await server.aclose(0)
+
+    asyncio.run(run())

@@ -56,8 +56,8 @@ class Server:
         await self._lifespan.wait_for_startup()
         if self._lifespan_task.done():  # either not supported by the application, or failed
             self._lifespan_task.result()
-        # asyncio does this only for sockets that name their protocol, which `socket.create_server` makes none of. Without
-        # it the last bytes of an answer wait for the client's delayed acknowledgement: 40 ms on a kept connection.
+        # asyncio does this only for sockets that name their protocol, and `socket.create_server` makes none such.
+        # Without it an answer's last bytes wait for the client's delayed acknowledgement: 40 ms on a kept connection.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
         self._server = await asyncio.start_server(self._connected, sock=listener, backlog=BACKLOG)
 
@@ -109,11 +109,20 @@ class Server:
 class Connection(TCPServer):
     """One connection; it ends when its client has gone, not when the keep-alive time is over."""
 
+    _client_gone = False
+
     async def _read_data(self) -> None:
         try:
             await super()._read_data()
         finally:
+            self._client_gone = True
             await self.idle_task.stop()
+
+    async def _idle_timeout(self) -> None:
+        if self._client_gone:  # an answer that ends after its caller has gone would begin to wait again
+            await asyncio.shield(self._initiate_server_close())
+        else:
+            await super()._idle_timeout()
 
 
 def _config(logger: logging.Logger) -> Config:

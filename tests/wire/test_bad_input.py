@@ -1,0 +1,637 @@
+"""Whatever a caller sends: a 4xx in OpenAI's shape that says what and where, one access line, no traceback, no hang."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llmgate_core.sections import ServerConfig
+from llmgate_core.testing import Exchange
+
+if TYPE_CHECKING:
+    from tests.conftest import GatewayFactory, RunningGateway
+
+PATIENCE = 20.0
+"""Seconds after which an event that was waited for is taken for one that will never come."""
+
+LIMIT = 1_000_000
+ANSWER = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"hi"}}]}'
+GOOD = b'{"model": "m", "messages": [{"role": "user", "content": "\xe4\xbd\xa0\xe5\xa5\xbd"}], "temperature": 0.5}'
+CHAT = "/v1/chat/completions"
+
+
+async def answers(exchange: Exchange) -> None:
+    await exchange.reply(200, ANSWER, {"content-type": "application/json"})
+
+
+class Seen(NamedTuple):
+    """An answer as it came; `raw` is empty where the gateway only hung up."""
+
+    raw: bytes
+
+    @property
+    def status(self) -> int:
+        return int(self.raw[9:12]) if self.raw else 0
+
+    @property
+    def head(self) -> bytes:
+        return self.raw.partition(b"\r\n\r\n")[0].lower()
+
+    @property
+    def body(self) -> bytes:
+        return self.raw.partition(b"\r\n\r\n")[2]
+
+
+def http(body: bytes, method: str = "POST", path: str = CHAT, *, framing: str | None = None, **headers: str) -> bytes:
+    """A request as bytes, with content-length unless `framing` says otherwise; `_` in header names is `-`."""
+    lines = {"host": "localhost", "connection": "close"}
+    lines |= {name.replace("_", "-"): value for name, value in headers.items()}
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    framing = f"content-length: {len(body)}\r\n" if framing is None else framing
+    return f"{method} {path} HTTP/1.1\r\n{head}{framing}\r\n".encode("latin-1") + body
+
+
+async def send(running: RunningGateway, request: bytes, *, end: bool = False) -> Seen:
+    """Sends bytes and reads one answer, or until the gateway hangs up; `end` half-closes first."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rsplit(":", 1)[1]))
+    try:
+        writer.write(request)
+        if end:
+            writer.write_eof()
+        async with asyncio.timeout(PATIENCE):
+            return Seen(await read_answer(reader))
+    except asyncio.IncompleteReadError as broken:
+        return Seen(broken.partial)
+    except ConnectionError:
+        return Seen(b"")
+    finally:
+        writer.close()
+
+
+async def read_answer(reader: asyncio.StreamReader) -> bytes:
+    """One answer; every one of these tests has its length in its head."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    if head.startswith(b"HTTP/1.1 100"):
+        return await read_answer(reader)
+    length = re.search(rb"content-length: (\d+)", head.lower())
+    return head + (await reader.readexactly(int(length[1])) if length else await reader.read())
+
+
+def error_of(seen: Seen) -> dict[str, Any]:
+    """The error object, once the whole answer is known to be in OpenAI's shape."""
+    assert b"content-type: application/json" in seen.head
+    assert b"x-request-id: req_" in seen.head
+    assert b"x-should-retry: false" in seen.head
+    whole: dict[str, dict[str, Any]] = json.loads(seen.body)
+    assert set(whole) == {"error"}
+    error = whole["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    for name in ("message", "type", "code"):
+        assert isinstance(error[name], str)
+        assert error[name]
+    return error
+
+
+class Log:
+    """What the gateway logged since the last look."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        self._caplog = caplog
+        caplog.set_level(logging.INFO)
+
+    def check(self, *, access_lines: int) -> None:
+        records = list(self._caplog.records)
+        self._caplog.clear()
+        assert [record for record in records if record.levelno >= logging.ERROR or record.exc_info] == []
+        lines = [record.getMessage() for record in records if record.name == "llmgate.access"]
+        assert len(lines) == access_lines, lines
+        assert all(line.isprintable() for line in lines)
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Log:
+    return Log(caplog)
+
+
+def chat(**members: Any) -> bytes:
+    return json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], **members}).encode()
+
+
+def with_text(text: bytes) -> bytes:
+    """A body with these bytes where a message's text belongs."""
+    return b'{"model": "m",\n "messages": [{"role": "user", "content": %b}]}' % text
+
+
+class Bad(NamedTuple):
+    """A request, and what its refusal must say; `param` is the member at fault."""
+
+    request: bytes
+    status: int
+    says: tuple[str, ...]
+    param: str | None = None
+
+
+JSON_MISTAKES: dict[str, tuple[bytes, tuple[str, ...]]] = {
+    "no body": (
+        b"",
+        (
+            "JSON",
+            "line 1",
+        ),
+    ),
+    "blank body": (b" \r\n\t", ("JSON",)),
+    "an array": (b"[]", ("object",)),
+    "a string": (b'"model"', ("object",)),
+    "a number": (b"42", ("object",)),
+    "null": (b"null", ("object",)),
+    "true": (b"true", ("object",)),
+    "not JSON": (
+        b"model=m&messages=hi",
+        (
+            "JSON",
+            "line 1, column 1",
+        ),
+    ),
+    "single quotes": (b"{'model': 'm'}", ("line 1, column 2",)),
+    "a comma too many": (b'{"model": "m",\n "messages": [{}],}', ("line 2",)),
+    "a comma too few": (b'{"model": "m"\n "messages": [{}]}', ("line 2",)),
+    "a comment": (b'{"model": "m", // the model\n "messages": [{}]}', ("line 1, column 16",)),
+    "an open end": (GOOD[:-1], ("line 1",)),
+    "an open string": (GOOD[:40], ("line 1",)),
+    "something behind it": (
+        GOOD + b"x",
+        (
+            "JSON",
+            "column",
+        ),
+    ),
+    "two bodies": (
+        GOOD + GOOD,
+        (
+            "JSON",
+            "column",
+        ),
+    ),
+    "a key without quotes": (b'{model: "m"}', ("line 1, column 2",)),
+    "NaN": (chat(x=1).replace(b"1}", b"NaN}"), ("line 1",)),
+    "Infinity": (chat(x=1).replace(b"1}", b"-Infinity}"), ("line 1",)),
+    "a number with a leading zero": (chat(x=1).replace(b"1}", b"01}"), ("line 1",)),
+    "a control character in a string": (with_text(b'"a\x01b"'), ("line 2",)),
+    "a line break in a string": (with_text(b'"a\nb"'), ("line 2",)),
+    "a NUL in a string": (with_text(b'"a\x00b"'), ("line 2",)),
+    "a NUL behind it": (
+        GOOD + b"\x00",
+        (
+            "JSON",
+            "column",
+        ),
+    ),
+    "a wrong escape": (with_text(rb'"\x41"'), ("line 2",)),
+    "half an escape": (with_text(rb'"\u12"'), ("line 2",)),
+    "a lone surrogate": (
+        with_text(rb'"\ud800"'),
+        (
+            "surrogate",
+            "line 2",
+        ),
+    ),
+    "a lone low surrogate": (
+        with_text(rb'"ab\udc00"'),
+        (
+            "surrogate",
+            "line 2",
+        ),
+    ),
+    "surrogates the wrong way round": (
+        with_text(rb'"\ude00\ud83d"'),
+        (
+            "surrogate",
+            "line 2",
+        ),
+    ),
+    "a lone surrogate in the model": (rb'{"model": "\ud800", "messages": [{}]}', ("surrogate",)),
+    "a lone surrogate in a key": (rb'{"model": "m", "messages": [{}], "\ud800": 1}', ("surrogate",)),
+    "a surrogate as UTF-8": (
+        with_text(b'"\xed\xa0\x80"'),
+        (
+            "UTF-8",
+            "line 2",
+        ),
+    ),
+    "Latin-1": (
+        with_text('"é"'.encode("latin-1")),
+        (
+            "UTF-8",
+            "line 2",
+        ),
+    ),
+    "GBK": (
+        with_text('"你好"'.encode("gbk")),
+        (
+            "UTF-8",
+            "line 2",
+        ),
+    ),
+    "half a character": (
+        with_text('"你"'.encode()[:-2] + b'"'),
+        (
+            "UTF-8",
+            "line 2",
+        ),
+    ),
+    "an overlong character": (
+        with_text(b'"\xc0\xaf"'),
+        (
+            "UTF-8",
+            "line 2",
+        ),
+    ),
+    "a BOM": (
+        b"\xef\xbb\xbf" + GOOD,
+        (
+            "JSON",
+            "line 1, column 1",
+        ),
+    ),
+    "UTF-16": (
+        GOOD.decode().encode("utf-16"),
+        (
+            "JSON",
+            "line 1",
+        ),
+    ),
+    "UTF-16 without a BOM": (
+        GOOD.decode().encode("utf-16-le"),
+        (
+            "JSON",
+            "line 1",
+        ),
+    ),
+    "UTF-32": (
+        GOOD.decode().encode("utf-32"),
+        (
+            "JSON",
+            "line 1",
+        ),
+    ),
+    "gzip that nobody announced": (
+        b"\x1f\x8b\x08\x00\x00\x00\x00\x00",
+        (
+            "JSON",
+            "line 1",
+        ),
+    ),
+    "deep arrays": (with_text(b"[" * 100_000 + b"]" * 100_000), ("deep",)),
+    "deep objects": (with_text(b'{"a":' * 50_000 + b"1" + b"}" * 50_000), ("deep",)),
+    "deep and open": (b"[" * 200_000, ("JSON",)),
+    "deep at the top": (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, ("deep",)),
+}
+
+MISTYPED: dict[str, list[Any]] = {
+    "model": [None, 1, 1.5, True, [], {}, ["m"], "", " ", "\t\n"],
+    "messages": [None, 1, True, "hi", {}, [], {"role": "user"}],
+    "messages[0]": [[None], [1], ["hi"], [[]]],
+    "messages[1]": [[{}, 3], [{}, None, {}]],
+    "stream": ["true", 1, 0, [], {}, 1.0],
+}
+
+OUT_OF_RANGE = {
+    "temperature": b"1e999",
+    "max_tokens": b"9" * 5000,
+    "max_completion_tokens": b"-1e400",
+    "seed": b"1e310",
+}
+
+SELECTORS = {
+    "m|n": "`|`",
+    "m^n": "`^`",
+    "m!n": "`!`",
+    "[weight=2]m": "`[`",
+    "openai-compatible:[x]m": "`[`",
+    ":m": "missing before `:`",
+    "openai-compatible:": "name of a model is missing",
+    "?temperature=1": "name of a model is missing",
+    " m": "space",
+    "m ": "space",
+    "openai-compatible: m": "space",
+    "m\n": "U+000A",
+    "m\x00": "U+0000",
+    "m\u202e": "U+202E",
+    "x" * 5000: "4096",
+    "m?": "`name=value`",
+    "m?temperature": "`name=value`",
+    "m?temperature=1&": "`name=value`",
+    "m?=1": "missing before `=`",
+    "m?seed=1&seed=2": "twice",
+    "m?seed=%zz": "two hexadecimal digits",
+    "m?seed=%": "two hexadecimal digits",
+    "m?seed=%ff": "UTF-8",
+    "m?seed=%00": "unprintable",
+    "m?temperature=hot": "`temperature` must be a number from 0 to 2",
+    "m?temperature=": "`temperature`",
+    "m?temperature=nan": "`temperature`",
+    "m?temperature=2.1": "`temperature`",
+    "m?top_p=-0.1": "`top_p`",
+    "m?top_k=1.5": "`top_k`",
+    "m?max_tokens=0": "`max_tokens`",
+    "m?seed=99999999999999999999": "`seed`",
+    "m?reasoning_effort=loud": "`reasoning_effort`",
+    "m?temprature=1": "did you mean `temperature`",
+    "m?a=1&b=2&c=3&d=4&e=5&f=6&g=7": "2 more",
+}
+
+MISROUTED = {"openai-compatibel:m": "did you mean"}
+
+TOO_MUCH = b"x" * (LIMIT + 1)
+CHUNKED = "transfer-encoding: chunked\r\n"
+
+OTHERS = {
+    "GET on chat": Bad(http(b"", "GET"), 405, ("`GET`", "POST")),
+    "PUT on chat": Bad(http(GOOD, "PUT"), 405, ("`PUT`", "POST")),
+    "an invented method": Bad(http(GOOD, "BREW"), 405, ("`BREW`", "POST")),
+    "OPTIONS": Bad(http(b"", "OPTIONS"), 405, ("`OPTIONS`",)),
+    "POST on models": Bad(http(GOOD, path="/v1/models"), 405, ("`POST`", "GET")),
+    "an unknown path": Bad(http(GOOD, path="/chat/completions"), 404, ("/chat/completions", "/v1")),
+    "the base path twice": Bad(http(GOOD, path="/v1/v1/chat/completions"), 404, ("twice",)),
+    "a slash too many": Bad(http(GOOD, path=f"{CHAT}/"), 404, (CHAT,)),
+    "two slashes": Bad(http(GOOD, path="//v1//chat/completions"), 404, ("nothing at",)),
+    "a NUL in the path": Bad(http(GOOD, path="/v1/%00"), 404, ("nothing at",)),
+    "a line break in the path": Bad(http(GOOD, path="/v1/%0d%0ax:%20y"), 404, ("nothing at",)),
+    "bytes in the path": Bad(http(GOOD, path="/v1/%ff%fe"), 404, ("nothing at",)),
+    "climbing": Bad(http(b"", "GET", "/v1/../../etc/passwd"), 404, ("nothing at",)),
+    "a long path": Bad(http(b"", "GET", "/" + "x" * 20_000), 404, ("nothing at",)),
+    "another API": Bad(http(GOOD, path="/v1/responses"), 404, ("Chat Completions",)),
+    "a model that is not there": Bad(http(b"", "GET", "/v1/models/%F0%9F%98%80"), 404, ("GET /v1/models",), "model"),
+    "text": Bad(http(GOOD, content_type="text/plain"), 415, ("Content-Type",)),
+    "a form": Bad(http(GOOD, content_type="multipart/form-data; boundary=x"), 415, ("Content-Type",)),
+    "an empty sort": Bad(http(GOOD, content_type="/;;"), 415, ("Content-Type",)),
+    "a sort that is no word": Bad(http(GOOD, content_type="\xff\xfe"), 415, ("Content-Type",)),
+    "too large, announced": Bad(http(TOO_MUCH), 413, ("`server.max_body_bytes`", str(LIMIT))),
+    "too large, in chunks": Bad(
+        http(b"%x\r\n%b\r\n0\r\n\r\n" % (len(TOO_MUCH), TOO_MUCH), framing=CHUNKED), 413, ("`server.max_body_bytes`",)
+    ),
+    "no length at all": Bad(http(b"", framing=""), 400, ("JSON", "line 1")),
+    "an empty body in chunks": Bad(http(b"0\r\n\r\n", framing=CHUNKED), 400, ("JSON", "line 1")),
+    "a length with zeros": Bad(http(b"[]", framing="content-length: 0002\r\n"), 400, ("object",)),
+    "expects 100": Bad(http(b"[]", expect="100-continue"), 400, ("object",)),
+    "HTTP/1.0": Bad(http(b"[]").replace(b"HTTP/1.1", b"HTTP/1.0", 1), 400, ("object",)),
+    "a foreign host": Bad(http(GOOD, host="evil.example"), 403, ("`Host`", "`server.allowed_hosts`")),
+    "an odd host": Bad(http(GOOD, host="[evil"), 403, ("`Host`",)),
+    "a foreign origin": Bad(http(GOOD, origin="https://evil.example"), 403, ("origin", "`server.allowed_origins`")),
+    "no origin": Bad(http(GOOD, origin="null"), 403, ("origin",)),
+    "a foreign page": Bad(http(GOOD, sec_fetch_site="cross-site"), 403, ("web page",)),
+    "a forged line": Bad(http(b"", "GET", "/v1/models/x%0A2026-01-01%20INFO"), 404, ("nothing at",)),
+}
+
+
+def bad_json() -> dict[str, Bad]:
+    return {name: Bad(http(body), 400, says) for name, (body, says) in JSON_MISTAKES.items()}
+
+
+def bad_members() -> dict[str, Bad]:
+    found = {}
+    for member in ("model", "messages"):
+        rest = {name: value for name, value in json.loads(GOOD).items() if name != member}
+        found[f"without {member}"] = Bad(http(json.dumps(rest).encode()), 400, (f"`{member}` is missing",), member)
+    for place, values in MISTYPED.items():
+        member = place.partition("[")[0]
+        for value in values:
+            found[f"{place}: {json.dumps(value)}"] = Bad(http(chat(**{member: value})), 400, (f"`{place}`",), place)
+    for member, number in OUT_OF_RANGE.items():
+        body = GOOD.replace(b'"temperature"', b'"%b"' % member.encode()).replace(b"0.5", number)
+        found[f"a giant {member}"] = Bad(http(body), 400, (f"`{member}`",), member)
+    twice = b'{"model": "m", "messages": [{}], "model": 7}'
+    found["a second model, mistyped"] = Bad(http(twice), 400, ("`model`", "a string"), "model")
+    return found
+
+
+def bad_selectors() -> dict[str, Bad]:
+    told = [(text, 400, said) for text, said in SELECTORS.items()]
+    told += [(text, 404, said) for text, said in MISROUTED.items()]
+    return {
+        f"selector {text[:40]!a}": Bad(http(chat(model=text)), status, (said,), "model") for text, status, said in told
+    }
+
+
+BAD = bad_json() | bad_members() | bad_selectors() | OTHERS
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
+def test_a_refusal_says_what_and_where(gateway: GatewayFactory, log: Log, bad: Bad) -> None:
+    async def test() -> None:
+        async with gateway(answers, server=ServerConfig(max_body_bytes=LIMIT)) as running:
+            seen = await send(running, bad.request)
+            assert seen.status == bad.status, seen.raw
+            error = error_of(seen)
+            for said in bad.says:
+                assert said in error["message"]
+            assert error["param"] == bad.param
+            record = await running.finished()
+            assert (record.status, record.outcome) == (bad.status, "rejected")
+            assert running.upstream.requests == []
+            log.check(access_lines=1)
+
+    asyncio.run(test())
+
+
+# --- what is odd and still good --------------------------------------------------------------------------------
+
+FINE = {
+    "duplicate keys, the last counts": b'{"model": 7, "messages": 1, "model": "m", "messages": [{}]}',
+    "giant numbers where nobody looks": chat(x=1).replace(b"1}", b"1e999}"),
+    "an empty message": b'{"model":"m","messages":[{}]}',
+    "a stream that is null": chat(stream=None),
+    "parameters of a wrong type, the upstream's to judge": chat(temperature="hot", max_tokens=[], seed={}),
+}
+
+
+@pytest.mark.parametrize("body", FINE.values(), ids=FINE.keys())
+def test_what_is_not_the_gateways_to_judge_goes_up(gateway: GatewayFactory, log: Log, body: bytes) -> None:
+    async def test() -> None:
+        async with gateway(answers) as running:
+            seen = await send(running, http(body))
+            assert (seen.status, seen.body) == (200, ANSWER)
+            assert running.upstream.requests[0].body == body
+            await running.finished()
+            log.check(access_lines=1)
+
+    asyncio.run(test())
+
+
+# --- below the application -------------------------------------------------------------------------------------
+
+NOT_HTTP = {
+    "noise": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 64 + b"\r\n\r\n",
+    "an old protocol": b"GET /\r\n\r\n",
+    "no host": b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 0\r\n\r\n",
+    "two hosts": http(GOOD, framing=f"host: localhost\r\ncontent-length: {len(GOOD)}\r\n"),
+    "a length that is a word": http(GOOD, framing="content-length: many\r\n"),
+    "a negative length": http(GOOD, framing="content-length: -1\r\n"),
+    "two lengths": http(GOOD, framing="content-length: 3\r\ncontent-length: 4\r\n"),
+    "an unknown transfer coding": http(GOOD, framing="transfer-encoding: gzip\r\n"),
+    "a NUL in a header": http(GOOD, framing="x: a\x00b\r\n"),
+    "a header without a colon": http(GOOD, framing="what is this\r\n"),
+    "a space before the colon": http(GOOD, framing="x : y\r\n"),
+    "a huge header": http(GOOD, framing=f"x: {'y' * 200_000}\r\n"),
+    "a huge path": http(GOOD, path="/" + "x" * 200_000),
+}
+
+BROKEN_BODIES = {
+    "garbage for a chunk": http(b"zz\r\nnot a chunk\r\n", framing=CHUNKED),
+    "a negative chunk": http(b"-5\r\nhello\r\n", framing=CHUNKED),
+    "a chunk longer than it says": http(b"2\r\nhello\r\n0\r\n\r\n", framing=CHUNKED),
+}
+
+
+async def still_serves(running: RunningGateway) -> None:
+    seen = await send(running, http(GOOD))
+    assert (seen.status, seen.body) == (200, ANSWER)
+
+
+@pytest.mark.parametrize("request_bytes", NOT_HTTP.values(), ids=NOT_HTTP.keys())
+def test_what_is_not_http_is_a_4xx_of_the_server(gateway: GatewayFactory, log: Log, request_bytes: bytes) -> None:
+    async def test() -> None:
+        async with gateway(answers) as running:
+            seen = await send(running, request_bytes)
+            assert seen.status in (400, 431, 501), seen.raw  # 501: RFC 9112, section 6.1, for a transfer coding
+            assert running.records == []
+            await still_serves(running)
+            await running.finished()
+            log.check(access_lines=1)
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("request_bytes", BROKEN_BODIES.values(), ids=BROKEN_BODIES.keys())
+def test_a_body_whose_framing_is_broken_is_a_400(gateway: GatewayFactory, log: Log, request_bytes: bytes) -> None:
+    async def test() -> None:
+        async with gateway(answers) as running:
+            seen = await send(running, request_bytes)
+            assert seen.status == 400, seen.raw
+            record = await running.finished()
+            assert record.outcome == "client_closed"
+            assert running.upstream.requests == []
+            log.check(access_lines=1)
+            await still_serves(running)
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("framing", [f"content-length: {len(GOOD) + 1}\r\n", CHUNKED], ids=["length", "chunked"])
+def test_a_caller_that_leaves_in_mid_body_is_noted_once(gateway: GatewayFactory, log: Log, framing: str) -> None:
+    async def test() -> None:
+        async with gateway(answers) as running:
+            body = GOOD if framing != CHUNKED else b"%x\r\n%b" % (len(GOOD), GOOD)
+            await send(running, http(body, framing=framing), end=True)
+            assert (await running.finished()).outcome == "client_closed"
+            assert running.upstream.requests == []
+            log.check(access_lines=1)
+
+    asyncio.run(test())
+
+
+# --- generated -------------------------------------------------------------------------------------------------
+
+
+def against_one_gateway(
+    gateway: GatewayFactory, check: Callable[[RunningGateway, Callable[[Coroutine[Any, Any, Any]], Any]], None]
+) -> None:
+    """Runs a property in a thread; what it awaits runs in the loop of one gateway, so that examples are cheap."""
+
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+
+        def wait(coroutine: Coroutine[Any, Any, Any]) -> Any:
+            return asyncio.run_coroutine_threadsafe(coroutine, loop).result(PATIENCE)
+
+        async with gateway(answers, server=ServerConfig(max_body_bytes=LIMIT)) as running:
+            await asyncio.to_thread(check, running, wait)
+
+    asyncio.run(test())
+
+
+many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@st.composite
+def garbled(draw: st.DrawFn, good: bytes) -> bytes:
+    """Good bytes with a few of them replaced, put in or taken out."""
+    data = bytearray(good)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(data) - 1))
+        data[at : at + draw(st.integers(0, 3))] = draw(st.binary(max_size=3))
+        if not data:
+            break
+    return bytes(data)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+MEMBERS = st.sampled_from(["model", "messages", "stream", "temperature", "max_tokens", "max_completion_tokens", "seed"])
+BODIES = st.one_of(
+    st.binary(max_size=60),
+    garbled(GOOD),
+    st.dictionaries(MEMBERS, JSON_VALUES).map(lambda members: chat(**members)),
+    st.text("m:?=&%|^![] \x00é0aF", max_size=12).map(lambda selector: chat(model=selector)),
+    st.text(max_size=12).map(lambda name: chat(model=f"openai-compatible:m?{name}=1")),
+)
+
+
+def test_any_body_is_served_or_refused(gateway: GatewayFactory, log: Log) -> None:
+    def check(running: RunningGateway, wait: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+        finished = 0
+
+        @many
+        @given(BODIES)
+        def holds(body: bytes) -> None:
+            nonlocal finished
+            asked = len(running.upstream.requests)
+            seen = wait(send(running, http(body)))
+            finished += 1
+            wait(running.finished(finished))
+            log.check(access_lines=1)
+            if seen.status == 200:
+                assert len(running.upstream.requests) == asked + 1
+                return
+            assert seen.status in (400, 404), seen.raw
+            error_of(seen)
+            assert len(running.upstream.requests) == asked
+
+        holds()
+
+    against_one_gateway(gateway, check)
+
+
+REQUESTS = st.one_of(
+    st.binary(min_size=1, max_size=80),
+    garbled(http(GOOD)),
+    garbled(http(b"%x\r\n%b\r\n0\r\n\r\n" % (len(GOOD), GOOD), framing=CHUNKED)),
+    garbled(http(b"", "GET", "/v1/models")),
+)
+
+
+def test_any_bytes_on_the_socket_do_no_harm(gateway: GatewayFactory, log: Log) -> None:
+    def check(running: RunningGateway, wait: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+        @many
+        @given(REQUESTS)
+        def holds(request: bytes) -> None:
+            seen = wait(send(running, request, end=True))
+            assert seen.status < 500 or seen.status == 501, seen.raw
+
+        holds()
+        wait(still_serves(running))
+        wait(running.finished(len(running.records)))
+        log.check(access_lines=len(running.records))
+
+    against_one_gateway(gateway, check)
