@@ -12,8 +12,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from llmgate_core.observe import STRUCK, JsonFormatter, Redactor, TextFormatter, access_parts, configure, log_access
+from llmgate_core.observe import JsonFormatter, Redactor, TextFormatter, access_parts, configure, log_access
 from llmgate_core.request import Attempt, RequestRecord
+from llmgate_core.secret import STRUCK
 from llmgate_core.sections import AuthConfig, CallerKey, CallerSecret
 from llmgate_core.testing import Exchange
 

@@ -11,6 +11,8 @@ import pytest
 
 from llmgate_core.builtin import OpenAICompatibleConnector
 from llmgate_core.connectors import UpstreamCall, UpstreamReply
+from llmgate_core.errors import ConnectorError
+from llmgate_core.retry import RetryPolicy
 from llmgate_core.testing import Exchange
 
 if TYPE_CHECKING:
@@ -65,6 +67,55 @@ def test_a_credential_in_an_error_frame_goes_nowhere(gateway: GatewayFactory) ->
     seen = asyncio.run(run())
     assert "expired" in seen
     assert "sk-LIVE" not in seen
+
+
+def test_a_credential_in_the_first_read_goes_nowhere(gateway: GatewayFactory) -> None:
+    async def echo(exchange: Exchange) -> None:
+        await exchange.head(200, {"content-type": "text/event-stream"})
+        await exchange.chunk(HI + b'data: {"error":{"message":"key %s expired"}}\n\n' % LIVE.encode())
+        await exchange.end()
+
+    async def run() -> str:
+        async with gateway(echo, extra={"api_key": LIVE}) as running:
+            return (await running.chat(stream=True)).text
+
+    seen = asyncio.run(run())
+    assert "expired" in seen
+    assert "sk-LIVE" not in seen
+
+
+def test_a_placeholder_for_a_key_garbles_no_words(gateway: GatewayFactory) -> None:
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.reply(400, {"error": {"message": "ollama: no such option"}})
+
+    async def run() -> str:
+        async with gateway(refuse, extra={"api_key": "ollama"}) as running:
+            message: str = (await running.chat()).json()["error"]["message"]
+            return message
+
+    assert asyncio.run(run()).startswith("ollama: no such option")
+
+
+def test_a_retry_policy_that_raises_is_the_connectors_bug(gateway: GatewayFactory) -> None:
+    class Raises:
+        def delay(self, error: ConnectorError, attempt: int) -> float | None:
+            raise KeyError("oops")
+
+    class Wrong(OpenAICompatibleConnector):
+        name = "wrong"
+
+        def retry(self) -> RetryPolicy:
+            return Raises()
+
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.reply(429, {"error": {"message": "slow down"}})
+
+    async def run() -> tuple[int, str]:
+        async with gateway(refuse, connector=Wrong) as running:
+            answer = await running.chat()
+            return answer.status_code, answer.json()["error"]["code"]
+
+    assert asyncio.run(run()) == (502, "connector_bug")
 
 
 @pytest.mark.parametrize("after", [b"", b'data: {"choices":[],"usage":{"prompt_to'])

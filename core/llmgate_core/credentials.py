@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .errors import ConnectorError
-from .settings import MissingSecret, Secret
+from .secret import MissingSecret, Secret, strike
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,7 @@ class Credential:
 
     def strike(self, data: bytes) -> bytes:
         """`data` without these texts: what an upstream says of a failure may echo them."""
-        for secret in self.secrets():
-            data = data.replace(secret.encode(), b"[secret]")
-        return data
+        return strike(data, self.secrets())
 
 
 @dataclass(frozen=True)

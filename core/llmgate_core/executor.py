@@ -138,7 +138,8 @@ class Executor:
                     continue
             except ConnectorError as error:
                 failure = error
-            wait = backend.retry.delay(failure, tries)
+            with self._fence(backend, request.id):
+                wait = backend.retry.delay(failure, tries)
             elapsed = self._monotonic() - started
             spent = len(record.attempts) >= self._budget.max_attempts
             if wait is None or spent or elapsed + wait > self._budget.total_seconds:
@@ -230,11 +231,14 @@ class Executor:
     async def _rest(
         self, backend: Backend, request_id: str, first: bytes, chunks: AsyncGenerator[bytes, None]
     ) -> AsyncGenerator[bytes, None]:
-        yield first
+        yield self._harmless(first)
         with self._fence(backend, request_id):
             async for chunk in chunks:
-                # An error frame may echo our credential; content that passes by is the model's, and is not touched.
-                yield self._redactor.strike_bytes(chunk) if b'"error"' in chunk else chunk
+                yield self._harmless(chunk)
+
+    def _harmless(self, chunk: bytes) -> bytes:
+        """An error frame may echo our credential; content that passes by is the model's, and is not touched."""
+        return self._redactor.strike_bytes(chunk) if b'"error"' in chunk else chunk
 
     @contextmanager
     def _fence(self, backend: Backend, request_id: str) -> Iterator[None]:

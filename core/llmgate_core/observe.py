@@ -10,14 +10,12 @@ from collections.abc import Iterable
 from typing import IO, Any
 
 from .request import RequestRecord
+from .secret import SHORTEST_SECRET, STRUCK, strike
 
 access_logger = logging.getLogger("llmgate.access")
 
-STRUCK = "[secret]"
 # Characters of a caller's or an upstream's text that one log line may hold.
 MOST_SHOWN = 500
-# A shorter text is no credible secret, and striking it out would garble ordinary words.
-SHORTEST_SECRET = 8
 
 
 class Redactor:
@@ -47,9 +45,7 @@ class Redactor:
 
     def strike_bytes(self, data: bytes) -> bytes:
         """The same for bytes that pass by."""
-        for secret in self._secrets:
-            data = data.replace(secret.encode(), STRUCK.encode())
-        return data
+        return strike(data, self._secrets)
 
 
 class TextFormatter(logging.Formatter):

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .errors import GatewayError
+
+STRUCK = "[secret]"
+SHORTEST_SECRET = 8
+"""A shorter text (`none`, `ollama`) is no credible secret, and striking it out would garble ordinary words."""
+
+
+def strike(data: bytes, secrets: Iterable[str]) -> bytes:
+    """`data` without these secrets; the longest first, so that none survives as the rest of another."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= SHORTEST_SECRET:
+            data = data.replace(secret.encode(), STRUCK.encode())
+    return data
 
 
 class MissingSecret(GatewayError):  # noqa: N818 - it reads as what it is

@@ -22,6 +22,12 @@ Send = Callable[[Message], Awaitable[None]]
 CHUNKS_PER_TURN = 32
 
 
+SHUTTING_DOWN = RequestError(
+    "the gateway is shutting down; send the request again", status=503, code="shutting_down", retry_after=1
+)
+"""What a request is told that outlives the grace period; its record holds the message from the moment on."""
+
+
 class ClientGone(Exception):  # noqa: N818 - a fact, not an error
     """The caller hung up."""
 
@@ -125,9 +131,8 @@ async def _relay_stream(answer: Answer, send: Send, record: RequestRecord) -> No
         failure = error
     except asyncio.CancelledError:
         # Either the caller has gone, and nobody reads this, or the gateway is shutting down and the record says so.
-        if record.outcome == "cut_off" and watch.at_boundary and not watch.finished:
-            last_words = chat.error_event(RequestError(record.error, status=503, code="shutting_down"))
-            await send({"type": "http.response.body", "body": last_words, "more_body": True})
+        if record.error == SHUTTING_DOWN.message and watch.at_boundary and not watch.finished:
+            await send({"type": "http.response.body", "body": chat.error_event(SHUTTING_DOWN), "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         raise
     record.usage = watch.usage or record.usage

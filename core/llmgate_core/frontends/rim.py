@@ -16,7 +16,7 @@ from ..errors import ConnectorError, RequestError
 from ..observe import Redactor
 from ..request import RequestRecord
 from .access import Access, Refused
-from .exchange import ClientGone, Message, Receive, Scope, Send, raw_headers
+from .exchange import SHUTTING_DOWN, ClientGone, Message, Receive, Scope, Send, raw_headers
 
 logger = logging.getLogger("llmgate.frontends")
 
@@ -26,11 +26,6 @@ LEFTOVER_SECONDS = 10.0
 OTHER_APIS = ("/v1/responses", "/v1/messages", "/v1/embeddings", "/v1/completions", "/anthropic/", "/v1beta/")
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-SHUTTING_DOWN = RequestError(
-    "the gateway is shutting down; send the request again", status=503, code="shutting_down", retry_after=1
-)
 
 
 class Rim:
