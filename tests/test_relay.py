@@ -18,6 +18,8 @@ from llmgate_core.testing import Exchange
 if TYPE_CHECKING:
     from tests.conftest import GatewayFactory
 
+    from llmgate_core.request import RequestRecord
+
 
 async def ok(exchange: Exchange) -> None:
     await exchange.reply(200, {"choices": [{}]})
@@ -82,6 +84,27 @@ def test_a_credential_in_the_first_read_goes_nowhere(gateway: GatewayFactory) ->
     seen = asyncio.run(run())
     assert "expired" in seen
     assert "sk-LIVE" not in seen
+
+
+def test_a_caller_who_leaves_after_the_last_mark_has_been_served(gateway: GatewayFactory) -> None:
+    """openai-python closes the connection when it has read `[DONE]`, whether the upstream has ended or not."""
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\n'
+
+    async def lingers(exchange: Exchange) -> None:
+        await exchange.head(200, {"content-type": "text/event-stream"})
+        await exchange.chunk(HI.replace(b"null", b'"stop"') + usage + b"data: [DONE]\n\n")
+        await exchange.hung_up()
+
+    async def run() -> RequestRecord:
+        async with gateway(lingers) as running:
+            reader, writer = await running.dial(stream=True)
+            await reader.readuntil(b"[DONE]")
+            writer.close()
+            return await running.finished()
+
+    record = asyncio.run(run())
+    assert (record.outcome, record.status, record.error) == ("ok", 200, "")
+    assert record.usage == {"prompt_tokens": 3, "completion_tokens": 4}
 
 
 def test_a_placeholder_for_a_key_garbles_no_words(gateway: GatewayFactory) -> None:

@@ -130,11 +130,11 @@ async def _relay_stream(answer: Answer, send: Send, record: RequestRecord) -> No
     except ConnectorError as error:
         failure = error
     except asyncio.CancelledError:
-        # Either the caller has gone, and nobody reads this, or the gateway is shutting down and the record says so.
-        if record.error == SHUTTING_DOWN.message and watch.at_boundary and not watch.finished:
-            await send({"type": "http.response.body", "body": chat.error_event(SHUTTING_DOWN), "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-        raise
+        if not watch.done:
+            await _last_words(watch, send, record)
+            raise
+        # SDKs hang up when they have read `[DONE]`: that is no broken answer, and only the upstream's end is missing.
+        record.outcome, record.error = "ok", ""
     record.usage = watch.usage or record.usage
     if watch.error:
         record.outcome, record.error = "cut_off", "the upstream reported an error in its stream"
@@ -147,6 +147,13 @@ async def _relay_stream(answer: Answer, send: Send, record: RequestRecord) -> No
             return
         await send({"type": "http.response.body", "body": chat.error_event(failure), "more_body": True})
     await send({"type": "http.response.body", "body": b""})
+
+
+async def _last_words(watch: chat.StreamWatch, send: Send, record: RequestRecord) -> None:
+    """Tells a caller that the gateway is shutting down; one who has gone himself is told nothing."""
+    if record.error == SHUTTING_DOWN.message and watch.at_boundary and not watch.finished:
+        await send({"type": "http.response.body", "body": chat.error_event(SHUTTING_DOWN), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
 
 def raw_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
