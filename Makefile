@@ -24,7 +24,7 @@ demo: $(VENV)/installed
 	$(BIN)/llmgate serve --demo
 
 test: $(VENV)/developer
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: $(VENV)/developer
 	$(BIN)/ruff check .

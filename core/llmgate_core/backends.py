@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,13 @@ logger = logging.getLogger("llmgate.backends")
 
 @dataclass(frozen=True)
 class World:
-    """What lies outside of the gateway: clock (Unix seconds), chance, environment, home folder."""
+    """What lies outside of the gateway: clock (Unix seconds), chance, environment, home folder, waiting (seconds)."""
 
     clock: Callable[[], float]
     random: random.Random
     environ: Mapping[str, str]
     home: Path
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ def _construct(
         environ=world.environ,
         home=world.home,
         logger=logging.getLogger(f"llmgate.backend.{backend.name}"),
+        sleep=world.sleep,
     )
     try:
         connector = cls(instance)

@@ -5,6 +5,7 @@ These are protocols, so a plugin inherits only if it wants to. `llmgate_core.tes
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -76,6 +77,7 @@ class Instance:
         http: see HttpClient.
         clock: Unix time in seconds.
         environ, home: the process's environment and the user's home folder.
+        sleep: waits that many seconds; for credential providers, which may have to wait for another process.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Instance:
     environ: Mapping[str, str]
     home: Path
     logger: logging.Logger
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
 @dataclass(frozen=True)
