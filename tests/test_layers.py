@@ -20,7 +20,7 @@ LEVELS = (
     {"errors"},
     {"request", "selector", "retry", "credentials", "settings", "secret", "wire", "sse"},
     {"connectors"},
-    {"hookspecs", "openai_compatible", "upstream", "dialects", "translate", "policies"},
+    {"hookspecs", "mending", "openai_compatible", "upstream", "dialects", "translate", "policies"},
     {
         "plugins",
         "config",

@@ -15,6 +15,7 @@ import pytest
 from llmgate_core.connectors import Connector, Instance, ModelInfo, UpstreamCall
 from llmgate_core.credentials import Credential, NoCredential
 from llmgate_core.errors import ConnectorError
+from llmgate_core.mending import Mender
 from llmgate_core.openai_compatible import OpenAICompatible, listed_models
 from llmgate_core.retry import NoRetry
 from llmgate_core.testing import Exchange, Script, ScriptedUpstream
@@ -221,6 +222,64 @@ def test_every_seam_can_be_overridden() -> None:
         assert (caught.value.kind, caught.value.message) == ("quota", "answer")
 
     use(script, test, Mended)
+
+
+class Traced(Acme):
+    request_id_headers: ClassVar[tuple[str, ...]] = ("trace-id", "acme-id")
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize(
+    ("headers", "wanted"),
+    [
+        ({"trace-id": "t", "acme-id": "a", "x-request-id": "x"}, "t"),
+        ({"acme-id": "a", "x-request-id": "x"}, "a"),
+        ({"x-request-id": "x"}, "x"),
+        ({}, None),
+    ],
+)
+def test_the_upstreams_own_name_of_a_request(status: int, headers: dict[str, str], wanted: str | None) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.reply(status, b"{}", headers)
+
+    async def test(used: Used) -> None:
+        if status == 200:
+            reply = await used.connector.send(call())
+            assert reply.headers.get("x-request-id") == wanted
+            await reply.aclose()
+            return
+        with pytest.raises(ConnectorError) as caught:
+            await used.connector.send(call())
+        assert caught.value.upstream_request_id == wanted
+
+    use(script, test, Traced)
+
+
+class Refuses(Mender):
+    def event(self, body: Body, name: str) -> Body:
+        raise ConnectorError("quota", body.get("said"))
+
+    def whole(self, body: Body) -> Body:
+        return body.splice({"mended": True})
+
+
+class Minded(Acme):
+    def mender(self, call: UpstreamCall) -> Mender:
+        return Refuses()
+
+
+def test_a_mender_is_asked_about_every_answer() -> None:
+    async def script(exchange: Exchange) -> None:
+        await (exchange.sse({"said": "no"}) if exchange.number == 0 else exchange.reply(200, b'{"a":1.0}'))
+
+    async def test(used: Used) -> None:
+        reply = await used.connector.send(call(stream=True))
+        with pytest.raises(ConnectorError, match="no"):
+            await body_of(reply.chunks)
+        plain = await used.connector.send(call())
+        assert await body_of(plain.chunks) == b'{"a":1.0,"mended":true}'
+
+    use(script, test, Minded)
 
 
 # --- models --------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .dialects.chat import upstream_error
     from .errors import ConnectorError, GatewayError, Kind, RequestError
     from .hookspecs import hookimpl
+    from .mending import Mender
     from .openai_compatible import OpenAICompatible
     from .request import Attempt, GatewayRequest, Params, RequestRecord
     from .retry import NoRetry, RetryAfter, RetryPolicy
@@ -54,6 +55,7 @@ _HOMES = {
     "Instance": "connectors",
     "Kind": "errors",
     "Leaf": "selector",
+    "Mender": "mending",
     "Meta": "settings",
     "MissingSecret": "settings",
     "ModelInfo": "connectors",
@@ -94,6 +96,7 @@ __all__ = [
     "Instance",
     "Kind",
     "Leaf",
+    "Mender",
     "Meta",
     "MissingSecret",
     "ModelInfo",

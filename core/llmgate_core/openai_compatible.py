@@ -12,6 +12,7 @@ from .connectors import HttpReply, Instance, ModelInfo, UpstreamCall, UpstreamRe
 from .credentials import Credential, CredentialProvider, NoCredential
 from .dialects import chat
 from .errors import ConnectorError
+from .mending import Mender, mended
 from .request import Dialect
 from .retry import NoRetry, RetryPolicy
 from .wire import JsonError, decode
@@ -22,12 +23,16 @@ MAX_ERROR_BYTES = 256 * 1024
 class OpenAICompatible:
     """Sends chat completions; bytes pass through both ways.
 
-    Seams: `base_url`, `url`, `headers`, `body`, `classify`, `events`. Settings are expected to have `base_url` unless
-    that method is overridden, and may have `models`.
+    Seams: `base_url`, `url`, `headers`, `body`, `classify`, `mender`, `events`. Settings are expected to have
+    `base_url` unless that method is overridden, and may have `models`.
+
+    Attributes:
+        request_id_headers: in which of its headers the upstream names the request, lower case; the first that is there.
     """
 
     name: ClassVar[str]
     dialects: ClassVar[frozenset[Dialect]] = frozenset({chat.DIALECT})
+    request_id_headers: ClassVar[Sequence[str]] = ("x-request-id", "request-id")
     settings: Any
 
     def __init__(self, instance: Instance) -> None:
@@ -73,9 +78,14 @@ class OpenAICompatible:
         """What a reply other than 2xx means; the status decides, the body may only refine."""
         return chat.upstream_error(status, headers, body, now=self.instance.clock())
 
+    def mender(self, call: UpstreamCall) -> Mender | None:
+        """What looks at each event of this answer, and mends or refuses it; with None the bytes pass untouched."""
+        return None
+
     def events(self, call: UpstreamCall, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-        """The reply's body on its way to the caller; override to mend an upstream's stream."""
-        return chunks
+        """The reply's body on its way to the caller; override it for an upstream whose stream is another one."""
+        mender = self.mender(call)
+        return chunks if mender is None else mended(chunks, mender, stream=call.stream)
 
     # --- the contract --------------------------------------------------------------------------------------------
 
@@ -84,15 +94,21 @@ class OpenAICompatible:
         reply = await self.instance.http.send(
             "POST", self.url(call), headers=self.headers(call), content=self.body(call)
         )
+        headers = self._naming_the_request(reply.headers)
         if not 200 <= reply.status < 300:
             # Struck out before anything is made of it: a secret that is cut in two would not be recognised.
             body = call.credential.strike(await error_body(reply))
-            error = self.classify(call, reply.status, reply.headers, body)
+            error = self.classify(call, reply.status, headers, body)
             if error.kind == "not_found" and "model" not in error.message.lower():
                 error.code = error.code or "not_found"
                 error.message += f" (at {self.url(call)}; is the base URL right, with its `/v1`?)"
             raise error
-        return UpstreamReply(reply.status, reply.headers, self.events(call, reply.chunks), reply.aclose)
+        return UpstreamReply(reply.status, headers, self.events(call, reply.chunks), reply.aclose)
+
+    def _naming_the_request(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """The same headers, with the upstream's id of the request under the name that everybody knows."""
+        found = next((headers[name] for name in self.request_id_headers if headers.get(name)), None)
+        return headers if found is None else {**headers, "x-request-id": found}
 
     async def models(self, credential: Callable[[], Awaitable[Credential]]) -> Sequence[ModelInfo]:
         """The configured models, else those that the upstream lists."""

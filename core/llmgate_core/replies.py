@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from .connectors import UpstreamReply
 from .dialects import chat, failures
 from .errors import ConnectorError
+from .mending import MAX_WHOLE_BYTES
 
-MAX_PLAIN_BYTES = 64 * 1024 * 1024
 MAX_EXPLAINED_BYTES = 256 * 1024
 SSE = "text/event-stream"
 
@@ -64,8 +64,8 @@ async def read_plain(reply: UpstreamReply) -> bytes:
     async for chunk in reply.chunks:
         parts.append(chunk)
         size += len(chunk)
-        if size > MAX_PLAIN_BYTES:
-            raise ConnectorError("protocol", f"the upstream's answer is larger than {MAX_PLAIN_BYTES} bytes")
+        if size > MAX_WHOLE_BYTES:
+            raise ConnectorError("protocol", f"the upstream's answer is larger than {MAX_WHOLE_BYTES} bytes")
     return b"".join(parts)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -26,6 +26,7 @@ class Told:
 
     Args:
         status: an HTTP status that the body itself names, None where it names none.
+        request_id: the upstream's own id of the request, if the body tells.
     """
 
     message: str = ""
@@ -33,6 +34,7 @@ class Told:
     code: str | None = None
     param: str | None = None
     status: int | None = None
+    request_id: str | None = None
 
 
 def upstream_error(status: int, headers: Mapping[str, str], body: bytes, now: float | None = None) -> ConnectorError:
@@ -51,7 +53,7 @@ def upstream_error(status: int, headers: Mapping[str, str], body: bytes, now: fl
         code=told.code,
         type=told.type,
         param=told.param,
-        upstream_request_id=request_id(headers),
+        upstream_request_id=request_id(headers) or told.request_id,
     )
 
 
@@ -69,6 +71,7 @@ def reported_error(body: bytes) -> ConnectorError:
         code=told.code,
         type=told.type,
         param=told.param,
+        upstream_request_id=told.request_id,
     )
 
 
@@ -185,7 +188,9 @@ def read_error(body: bytes) -> Told:
         value = value[0]
     if isinstance(value, str):
         return Told(value[:MAX_MESSAGE])
-    return _from_object(value) if isinstance(value, dict) else Told(excerpt(body))
+    if not isinstance(value, dict):
+        return Told(excerpt(body))
+    return replace(_from_object(value), request_id=_label(value.get("request_id")))
 
 
 def _from_object(value: dict[str, Any]) -> Told:

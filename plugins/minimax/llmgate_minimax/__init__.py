@@ -6,9 +6,9 @@ What its requests need is in `asking`, what its answers need in `mending`, what 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from llmgate_core import (
     ApiKey,
@@ -16,13 +16,13 @@ from llmgate_core import (
     ConnectorError,
     Credential,
     CredentialProvider,
+    Mender,
     Meta,
     ModelInfo,
     OpenAICompatible,
     Secret,
     Simulator,
     UpstreamCall,
-    UpstreamReply,
     hookimpl,
 )
 
@@ -70,6 +70,7 @@ class MiniMax(OpenAICompatible):
 
     name: ClassVar[str] = "minimax"
     settings: MiniMaxSettings
+    request_id_headers = ("trace-id", "minimax-request-id", "x-mm-request-id")
 
     def credentials(self) -> CredentialProvider:
         """The key."""
@@ -87,24 +88,9 @@ class MiniMax(OpenAICompatible):
         """By MiniMax's own codes."""
         return failures.classify(status, headers, body, self.instance.clock())
 
-    async def send(self, call: UpstreamCall) -> UpstreamReply:
-        """As every connector does; MiniMax's id of the request is told under the name that others use."""
-        reply = await super().send(call)
-        if trace := failures.trace_of(reply.headers):
-            reply.headers = {**reply.headers, "x-request-id": trace}
-        return reply
-
-    async def events(self, call: UpstreamCall, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-        """The answer, mended where it needs it. Raises ConnectorError for a failure inside a success."""
-        mend = (mending.Stream if call.stream else mending.Plain)(self._splits(call), self._check_answer)
-        try:
-            async for chunk in chunks:
-                if mended := mend.feed(chunk):
-                    yield mended
-            if rest := mend.end():
-                yield rest
-        finally:
-            await chunks.aclose()
+    def mender(self, call: UpstreamCall) -> Mender:
+        """One clean stream of reasoning; a failure inside a success is one."""
+        return mending.Answer(self._splits(call), self.instance.clock())
 
     async def models(self, credential: Callable[[], Awaitable[Credential]]) -> Sequence[ModelInfo]:
         """The configured ones, with their sizes where they are known."""
@@ -121,10 +107,6 @@ class MiniMax(OpenAICompatible):
         """Whether reasoning is told apart from the content: as the caller asks, else as configured."""
         asked = call.body.get("reasoning_split")
         return asked if isinstance(asked, bool) else self.settings.reasoning == "split"
-
-    def _check_answer(self, told: dict[str, Any]) -> None:
-        if failure := failures.reported(told, self.instance.clock()):
-            raise failure
 
 
 @hookimpl

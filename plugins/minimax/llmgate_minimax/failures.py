@@ -70,7 +70,6 @@ CODES = {
 
 _CODE_AT_END = re.compile(r"\((\d{4})\)\s*\Z")
 _RESET = re.compile(r"resets at (\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z| ?[+-]\d\d:?\d\d)?)")
-_TRACES = ("trace-id", "minimax-request-id", "x-mm-request-id")
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes, now: float) -> ConnectorError:
@@ -85,7 +84,6 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, now: float) -
         told = Body(body).data
     except ValueError:
         told = {}
-    error.upstream_request_id = trace_of(headers) or _id_in(told) or error.upstream_request_id
     return _explained(error, *_said(told), now)
 
 
@@ -97,17 +95,7 @@ def reported(told: Mapping[str, Any], now: float) -> ConnectorError | None:
     code, words = _said(told)
     if not code or ("base_resp" not in told and code not in CODES):
         return None
-    return _explained(ConnectorError("protocol", words, upstream_request_id=_id_in(told)), code, words, now)
-
-
-def trace_of(headers: Mapping[str, str]) -> str | None:
-    """MiniMax's own id of a request, from headers with lower-case names."""
-    return next((value[:200] for name in _TRACES if (value := headers.get(name))), None)
-
-
-def _id_in(told: Mapping[str, Any]) -> str | None:
-    found = told.get("request_id") or told.get("id")
-    return found[:200] if isinstance(found, str) and found else None
+    return _explained(ConnectorError("protocol", words), code, words, now)
 
 
 def _said(told: Mapping[str, Any]) -> tuple[int, str]:

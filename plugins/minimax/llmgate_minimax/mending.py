@@ -6,19 +6,14 @@ as increments of `reasoning_content`. What needs no mending keeps its bytes.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from typing import Any
 
-from llmgate_core import Body, ConnectorError
+from llmgate_core import Body, Mender
+
+from . import failures
 
 OPEN, CLOSE = "<think>", "</think>"
 REASONING = ("reasoning_content", "reasoning", "reasoning_details")
-MAX_BYTES = 64 * 1024 * 1024
-MAX_EVENT_BYTES = 8 * 1024 * 1024
-
-Check = Callable[[dict[str, Any]], None]
-"""Raises ConnectorError when a decoded answer, or one event of it, is a failure."""
 
 
 # --- one text out of many pieces ------------------------------------------------------------------------------------
@@ -147,6 +142,7 @@ class Choice:
         self._raw = Pieces()
         self._content = Content()
         self._reasoning = Reasoning()
+        self._has_role = False
 
     def mended(self, delta: dict[str, Any], last: bool) -> dict[str, Any]:
         """The delta as the client should have it; equal to the given one if nothing is wrong with it."""
@@ -158,8 +154,9 @@ class Choice:
         if not self._split and self._raw.text.lstrip().startswith(OPEN):
             reasoning = ""  # it is in the content, where it was asked for
         wanted = {name: value for name, value in delta.items() if name not in REASONING}
-        if wanted.get("role") == "":
-            del wanted["role"]
+        if "role" in wanted and (self._has_role or not wanted["role"]):
+            del wanted["role"]  # openai-python would make "assistantassistant" of two
+        self._has_role = self._has_role or "role" in wanted
         if text or isinstance(delta.get("content"), str):
             wanted["content"] = text
         if reasoning or delta.get("reasoning_content", ...) in ("", None):
@@ -184,105 +181,57 @@ def words(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-class Stream:
-    """Mends a stream that is fed to it, cut anywhere. Raises ConnectorError from `feed` when `check` does."""
+class Answer(Mender):
+    """One answer, streamed or plain, from its first choice to its last.
 
-    def __init__(self, split: bool, check: Check) -> None:
+    Args:
+        split: whether reasoning shall be told apart from the content.
+        now: Unix time in seconds, for failures that name the time of their end.
+    """
+
+    def __init__(self, split: bool, now: float) -> None:
         self._split = split
-        self._check = check
+        self._now = now
         self._choices: dict[Any, Choice] = {}
-        self._last: Body | None = None
-        self._line = bytearray()  # the one that has not ended yet
+        self._latest: Body | None = None
 
-    def feed(self, chunk: bytes) -> bytes:
-        """What can go on to the client."""
-        end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r")) + 1
-        self._line += chunk[:end] if end else chunk
-        if not end:
-            if len(self._line) > MAX_EVENT_BYTES:
-                raise ConnectorError("protocol", f"an event of the stream is larger than {MAX_EVENT_BYTES} bytes")
-            return b""
-        lines, self._line = bytes(self._line), bytearray(chunk[end:])
-        return b"".join(map(self._mended, lines.splitlines(keepends=True)))
+    def event(self, body: Body, name: str) -> Body:
+        """One event: each delta mended."""
+        if body.data.get("choices"):
+            self._latest = body
+        return self._mended(body, "delta")
 
-    def end(self) -> bytes:
-        """What is left: the beginning of a line, if the stream was cut off in one."""
-        return self._mended(bytes(self._line))
+    def whole(self, body: Body) -> Body:
+        """A plain answer: each message mended, as if it were a first and last delta."""
+        return self._mended(body, "message")
 
-    def _mended(self, line: bytes) -> bytes:
-        found = _DATA.fullmatch(line)
-        if not found:
-            return line
-        head, data, line_end = found.groups()
-        if data.strip() == b"[DONE]":
-            return self._held_back() + line
-        body = Body(data)
-        try:
-            value = body.data
-        except ValueError:
-            return line
-        self._check(value)
-        choices = value.get("choices")
-        if not isinstance(choices, list) or not choices:
-            return line
-        self._last = body
-        mended = [self._of(choice) for choice in choices]
-        return line if mended == choices else head + body.splice({"choices": mended}).bytes + line_end
-
-    def _of(self, choice: Any) -> Any:
-        if not isinstance(choice, dict):
-            return choice
-        delta = choice.get("delta")
-        state = self._choices.setdefault(choice.get("index"), Choice(self._split))
-        given = delta if isinstance(delta, dict) else {}
-        mended = state.mended(given, last=bool(choice.get("finish_reason")))
-        return choice if mended == given else {**choice, "delta": mended}
-
-    def _held_back(self) -> bytes:
-        """An event with what a stream without `finish_reason` still owes; nothing after an orderly one."""
+    def last(self) -> Body | None:
+        """What a stream without `finish_reason` still owes; nothing after an orderly one."""
         owed = [
             {"index": index, "delta": delta, "finish_reason": None}
             for index, state in self._choices.items()
             if (delta := state.mended({}, last=True))
         ]
-        if not owed or self._last is None:
-            return b""
-        return b"data: %b\n\n" % self._last.splice({"choices": owed}).bytes
+        return self._latest.splice({"choices": owed}) if owed and self._latest else None
 
+    def _mended(self, body: Body, said: str) -> Body:
+        told = body.data
+        if failure := failures.reported(told, self._now):
+            raise failure
+        choices = told.get("choices")
+        wanted = [self._of(choice, said) for choice in choices] if isinstance(choices, list) else choices
+        return body if wanted == choices else body.splice({"choices": wanted})
 
-_DATA = re.compile(rb"(data: ?|(?=\{))([^\r\n]*)([\r\n]*)")
-
-
-class Plain:
-    """Mends a plain answer. It is held until it is whole, as core holds it too."""
-
-    def __init__(self, split: bool, check: Check) -> None:
-        self._split = split
-        self._check = check
-        self._data = bytearray()
-
-    def feed(self, chunk: bytes) -> bytes:
-        """Nothing yet."""
-        self._data += chunk
-        if len(self._data) > MAX_BYTES:
-            raise ConnectorError("protocol", f"the upstream's answer is larger than {MAX_BYTES} bytes")
-        return b""
-
-    def end(self) -> bytes:
-        """The answer. Raises ConnectorError when `check` does."""
-        body = Body(bytes(self._data))
-        try:
-            value = body.data
-        except ValueError:
-            return body.bytes
-        self._check(value)
-        choices = value.get("choices")
-        mended = [self._of(choice) for choice in choices] if isinstance(choices, list) else choices
-        return body.bytes if mended == choices else body.splice({"choices": mended}).bytes
-
-    def _of(self, choice: Any) -> Any:
-        message = choice.get("message") if isinstance(choice, dict) else None
-        if not isinstance(message, dict):
+    def _of(self, choice: Any, said: str) -> Any:
+        if not isinstance(choice, dict):
             return choice
-        mended = Choice(self._split).mended(message, last=True)
-        return {**choice, "message": mended if "role" in mended else {"role": "assistant", **mended}}
+        whole, given = said == "message", choice.get(said)
+        if not isinstance(given, dict):
+            if whole:
+                return choice
+            given = {}
+        state = self._choices.setdefault(choice.get("index"), Choice(self._split))
+        mended = state.mended(given, last=whole or bool(choice.get("finish_reason")))
+        if whole and "role" not in mended:
+            mended = {"role": "assistant", **mended}
+        return choice if mended == given else {**choice, said: mended}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncGenerator
 from itertools import pairwise
 from typing import Any
 
@@ -10,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmgate_core import Body, ConnectorError
+from llmgate_core import Body
+from llmgate_core.mending import mended as mended_by_core
 from llmgate_minimax.asking import asked
-from llmgate_minimax.mending import MAX_EVENT_BYTES, Pieces, Plain, Stream
+from llmgate_minimax.mending import Answer as Mending
+from llmgate_minimax.mending import Pieces
 from llmgate_minimax.simulator import SHAPES, THOUGHT, Answer, reply, stream
 
 CALL = {"id": "call_function_1_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -28,20 +32,23 @@ DETAILS = [
 TEXTS = st.text(min_size=1, max_size=60).filter(lambda text: not text[0].isspace() and not text.startswith("<"))
 
 
-def accept(told: dict[str, Any]) -> None:
-    """Nothing is a failure here."""
-
-
 def answer(shape: str, text: str = "你好！", piece: int = 12, **members: Any) -> Answer:
     given: dict[str, Any] = {"role": "assistant", "thought": THOUGHT, "calls": [], **members}
     return Answer(id="1", model="MiniMax-M3", shape=shape, text=text, piece=piece, **given)
 
 
-def mended(data: bytes, cuts: list[int] | None = None, *, split: bool = True) -> bytes:
-    stream = Stream(split, accept)
+def mended(data: bytes, cuts: list[int] | None = None, *, split: bool = True, stream: bool = True) -> bytes:
     places = [0, *sorted(min(cut, len(data)) for cut in cuts or []), len(data)]
-    parts = [stream.feed(data[start:end]) for start, end in pairwise(places)]
-    return b"".join(parts) + stream.end()
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        for start, end in pairwise(places):
+            yield data[start:end]
+
+    async def read() -> bytes:
+        out = mended_by_core(pieces(), Mending(split, now=0.0), stream=stream)
+        return b"".join([chunk async for chunk in out])
+
+    return asyncio.run(read())
 
 
 def deltas(data: bytes) -> list[dict[str, Any]]:
@@ -66,6 +73,10 @@ def sse(*found: dict[str, Any], finish: str | None = "stop") -> bytes:
     return b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in events) + b"data: [DONE]\n\n"
 
 
+def pieces(text: str, size: int) -> list[str]:
+    return [text[at : at + size] for at in range(0, len(text), size)]
+
+
 # --- streams --------------------------------------------------------------------------------------------------------
 
 
@@ -85,7 +96,9 @@ def test_any_shape_cut_anywhere_is_told_alike(shape: str, text: str, piece: int,
 @settings(max_examples=60, deadline=None)
 @given(cuts=st.lists(st.integers(0, 20_000), max_size=30), piece=st.integers(1, 50))
 def test_what_needs_no_mending_keeps_its_bytes(cuts: list[int], piece: int) -> None:
-    plain = b"".join(stream(answer("none", "1 < 2\n\n<b> 你好", piece), include_usage=True))
+    plain = sse(
+        {"role": "assistant", "content": ""}, *({"content": part} for part in pieces("1 < 2\n\n<b> 你好", piece))
+    )
     assert mended(plain, cuts) == plain
     thinking = sse({"role": "assistant", "content": ""}, {"reasoning_content": "\n a"}, {"reasoning_content": "b "})
     assert mended(thinking, cuts) == thinking
@@ -104,10 +117,10 @@ def test_line_ends_of_windows() -> None:
     assert told(mended(data, list(range(len(data)))).replace(b"\r\n", b"\n")) == ("想", "")
 
 
-def test_events_go_on_as_they_come() -> None:
-    stream = Stream(True, accept)
-    first = stream.feed(b'data: {"choices":[{"index":0,"delta":{"reasoning":"A"}}]}\n')
-    assert first == b'data: {"choices":[{"index":0,"delta":{"reasoning_content":"A"}}]}\n'
+def test_a_role_is_told_once() -> None:
+    """The SDK of OpenAI joins whatever comes twice."""
+    found = sse({"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": ""})
+    assert deltas(mended(found)) == [{"role": "assistant", "content": "a"}, {"content": "b"}, {}, {}]
 
 
 def test_numbers_beside_the_choices_keep_their_spelling() -> None:
@@ -162,14 +175,6 @@ def test_every_choice_is_mended_by_itself() -> None:
     assert [delta["reasoning_content"] for delta in deltas(mended(data))] == ["r0", "r1"]
 
 
-def test_an_event_without_end_is_refused() -> None:
-    stream = Stream(True, accept)
-    stream.feed(b"x" * MAX_EVENT_BYTES)
-    with pytest.raises(ConnectorError, match="larger") as caught:
-        stream.feed(b"x")
-    assert caught.value.kind == "protocol"
-
-
 @pytest.mark.parametrize(
     ("values", "new"),
     [
@@ -191,9 +196,8 @@ def test_snapshots_are_told_from_increments(values: list[str], new: list[str]) -
 @settings(max_examples=20, deadline=None)
 @given(text=TEXTS)
 def test_a_plain_answer_of_any_shape(shape: str, text: str) -> None:
-    plain = Plain(True, accept)
-    plain.feed(json.dumps(reply(answer(shape, text, role="", calls=[CALL]))).encode())
-    message = json.loads(plain.end())["choices"][0]["message"]
+    data = json.dumps(reply(answer(shape, text, role="", calls=[CALL]))).encode()
+    message = json.loads(mended(data, stream=False))["choices"][0]["message"]
     thought = {} if shape == "none" else {"reasoning_content": THOUGHT}
     assert message == {
         "role": "assistant",
@@ -206,9 +210,7 @@ def test_a_plain_answer_of_any_shape(shape: str, text: str) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"<html>", b"[]", b'{"choices": null}', b'{"choices": [1, {"message": 2}]}'])
 def test_a_plain_answer_that_is_none_is_left_to_core(data: bytes) -> None:
-    plain = Plain(True, accept)
-    plain.feed(data)
-    assert plain.end() == data
+    assert mended(data, stream=False) == data
 
 
 # --- requests -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,132 @@
+"""An answer looked at on its way to the caller, event by event or as a whole; what needs nothing keeps its bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+
+from .errors import ConnectorError
+from .wire import Body, JsonError
+
+MAX_WHOLE_BYTES = 64 * 1024 * 1024
+MAX_EVENT_BYTES = 8 * 1024 * 1024
+
+
+class Mender:
+    """Says what one answer should have been; a connector makes one for each call, and overrides what it needs.
+
+    A method that returns the body it was given leaves the bytes as they are. What raises `ValueError` because the
+    JSON cannot be read leaves them too: whether they are an answer is for others to say.
+    """
+
+    def event(self, body: Body, name: str) -> Body:
+        """One event of a stream, as the caller should have it.
+
+        Args:
+            body: the JSON in its `data:`, not decoded yet.
+            name: what its `event:` line says; empty where there is none.
+
+        Raises:
+            ConnectorError: it reports a failure.
+        """
+        return body
+
+    def last(self) -> Body | None:
+        """What has to be said before `[DONE]`, if anything was held back."""
+        return None
+
+    def whole(self, body: Body) -> Body:
+        """A plain answer, or what came instead of a stream; raises like `event`."""
+        return body
+
+
+async def mended(chunks: AsyncGenerator[bytes, None], mender: Mender, *, stream: bool) -> AsyncGenerator[bytes, None]:
+    """The bytes of `chunks`, cut anywhere, as `mender` wants them; closes `chunks` in the end.
+
+    Raises:
+        ConnectorError: what `mender` or `chunks` raise, or kind `protocol` for more than can be held.
+    """
+    answer = _Stream(mender) if stream else _Whole(mender)
+    try:
+        async for chunk in chunks:
+            if isinstance(answer, _Stream) and answer.is_none(chunk):
+                answer = _Whole(mender)
+            if data := answer.feed(chunk):
+                yield data
+        if rest := answer.end():
+            yield rest
+    finally:
+        await chunks.aclose()
+
+
+_DATA = re.compile(rb"(data: ?)([^\r\n]*)([\r\n]*)")
+_NAME = re.compile(rb"event: ?([^\r\n]*)[\r\n]*")
+
+
+class _Stream:
+    """Server-sent events, a line at a time; each `data:` line of a chat stream is one JSON object."""
+
+    def __init__(self, mender: Mender) -> None:
+        self._mender = mender
+        self._begun = False
+        self._line = bytearray()  # the one that has not ended yet
+        self._name = ""
+
+    def is_none(self, chunk: bytes) -> bool:
+        """Whether the beginning shows that this is no event stream but one JSON object."""
+        first = not self._begun and chunk.lstrip()[:1]
+        self._begun = self._begun or bool(first)
+        return first == b"{"
+
+    def feed(self, chunk: bytes) -> bytes:
+        end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r")) + 1
+        self._line += chunk[:end] if end else chunk
+        if not end:
+            if len(self._line) > MAX_EVENT_BYTES:
+                raise ConnectorError("protocol", f"an event of the stream is larger than {MAX_EVENT_BYTES} bytes")
+            return b""
+        lines, self._line = bytes(self._line), bytearray(chunk[end:])
+        return b"".join(map(self._mended, lines.splitlines(keepends=True)))
+
+    def end(self) -> bytes:
+        """The beginning of a line, if the stream was cut off in one."""
+        return self._mended(bytes(self._line))
+
+    def _mended(self, line: bytes) -> bytes:
+        if named := _NAME.fullmatch(line):
+            self._name = named[1].decode(errors="replace")
+        found = _DATA.fullmatch(line)
+        if not found:
+            return line
+        head, data, line_end = found.groups()
+        name, self._name = self._name, ""
+        if data.strip() == b"[DONE]":
+            held = self._mender.last()
+            return (b"data: %b\n\n" % held.bytes if held else b"") + line
+        given = Body(data)
+        try:
+            wanted = self._mender.event(given, name)
+        except JsonError:
+            return line
+        return line if wanted is given else head + wanted.bytes + line_end
+
+
+class _Whole:
+    """A plain answer, held until it is whole, as the gateway holds it too."""
+
+    def __init__(self, mender: Mender) -> None:
+        self._mender = mender
+        self._data = bytearray()
+
+    def feed(self, chunk: bytes) -> bytes:
+        self._data += chunk
+        if len(self._data) > MAX_WHOLE_BYTES:
+            raise ConnectorError("protocol", f"the upstream's answer is larger than {MAX_WHOLE_BYTES} bytes")
+        return b""
+
+    def end(self) -> bytes:
+        given = Body(bytes(self._data))
+        try:
+            return self._mender.whole(given).bytes
+        except JsonError:
+            return given.bytes
