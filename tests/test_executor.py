@@ -242,6 +242,98 @@ def test_a_stream_that_begins_with_an_error_is_tried_again(gateway: GatewayFacto
     assert night.slept == [1.0]
 
 
+ROLE = {"choices": [{"delta": {"role": "assistant", "content": ""}}]}
+BUSY = {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}
+HI = {"choices": [{"delta": {"content": "hi"}}]}
+STOP = {"choices": [{"delta": {}, "finish_reason": "stop"}]}
+HALF = b'data: {"er', b'ror": {"message": "slow down", "code": "rate_limit_exceeded"}}\n\n'
+
+
+@pytest.mark.parametrize("begun", [[ROLE, BUSY], [ROLE, ROLE, BUSY], [b": hello\n\n", BUSY], [ROLE, *HALF], HALF])
+def test_until_something_is_said_everything_may_be_tried_again(gateway: GatewayFactory, begun: list[Any]) -> None:
+    async def script(exchange: Exchange) -> None:
+        for event in (HI, STOP) if exchange.number else begun:
+            await exchange.sse(event)
+            await asyncio.sleep(0.01)  # each in a read of its own
+
+    night = Night()
+
+    async def test() -> None:
+        async with gateway(script, connector=acme(Always(1.0)), change=night.installed(Budget())) as running:
+            reply = await running.chat(stream=True)
+            assert b"slow down" not in reply.content
+            assert reply.content.startswith(b'data: {"choices": [{"delta": {"content": "hi"}}]}')
+
+    run(test())
+    assert night.slept == [1.0]
+
+
+def test_a_stream_that_ends_before_anything_is_said_is_a_failure(gateway: GatewayFactory) -> None:
+    """While it is held it is one that may be tried again; the last one passes, and is told as cut off."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.sse(ROLE)
+
+    async def test() -> None:
+        async with gateway(script, connector=acme(Always(1.0)), change=Night().installed(Budget(2))) as running:
+            reply = await running.chat(stream=True)
+            assert (reply.status_code, reply.headers["x-llmgate-attempts"]) == (200, "2")
+            role, error, _ = reply.content.split(b"\n\n")
+            assert b"assistant" in role
+            assert json.loads(error.removeprefix(b"data: "))["error"]["code"] == "upstream_protocol_error"
+            record = await running.finished()
+            assert ([one.kind for one in record.attempts], record.outcome) == (["protocol", None], "cut_off")
+
+    run(test())
+
+
+async def silent_after_the_role(exchange: Exchange) -> None:
+    await exchange.sse(ROLE)
+    await exchange.hung_up()
+
+
+def holding(seconds: float) -> Callable[[Gateway, PluginSet], None]:
+    def change(app: Gateway, _: PluginSet) -> None:
+        app.executor._hold_seconds = seconds
+
+    return change
+
+
+@pytest.mark.parametrize(("policy", "hold"), [(NoRetry(), 3600.0), (Always(1.0), 0.05)])
+def test_the_beginning_passes_where_nothing_can_be_tried_again_or_after_a_while(
+    gateway: GatewayFactory, policy: RetryPolicy, hold: float
+) -> None:
+    async def test() -> None:
+        async with gateway(silent_after_the_role, connector=acme(policy), change=holding(hold)) as running:
+            reader, writer = await running.dial(stream=True)
+            assert b'"role": "assistant"' in await asyncio.wait_for(reader.readuntil(b"}]}"), 10)
+            writer.close()
+            await running.finished()
+
+    run(test())
+
+
+def test_what_comes_after_a_held_beginning_follows_it(gateway: GatewayFactory) -> None:
+    """The read that is under way when the wait is over must not be lost."""
+    goes_on = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.sse(ROLE)
+        await goes_on.wait()
+        await exchange.sse(HI, STOP, "[DONE]")
+
+    async def test() -> None:
+        async with gateway(script, connector=acme(Always(1.0)), change=holding(0.05)) as running:
+            reader, writer = await running.dial(stream=True)
+            whole = await reader.readuntil(b"}]}")
+            goes_on.set()
+            whole += await reader.readuntil(b"[DONE]")
+            assert whole.count(b"data:") == 4
+            writer.close()
+
+    run(test())
+
+
 def test_after_the_first_bytes_nothing_is_tried_again(gateway: GatewayFactory) -> None:
     async def cut(exchange: Exchange) -> None:
         await exchange.sse({"choices": [{"delta": {"content": "hi"}}]})

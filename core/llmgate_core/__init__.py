@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .backoff import BackoffRules
     from .connectors import (
         PLUGIN_API,
         Connector,
@@ -41,6 +42,7 @@ _HOMES = {
     "PLUGIN_API": "connectors",
     "ApiKey": "credentials",
     "Attempt": "request",
+    "BackoffRules": "backoff",
     "Body": "wire",
     "Connector": "connectors",
     "ConnectorError": "errors",
@@ -82,6 +84,7 @@ __all__ = [
     "PLUGIN_API",
     "ApiKey",
     "Attempt",
+    "BackoffRules",
     "Body",
     "Connector",
     "ConnectorError",

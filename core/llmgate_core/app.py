@@ -149,7 +149,7 @@ def create_app(
     upstream = Upstream(world.environ)
     backends = build(config, plugins, upstream, world)
     budget = Budget(config.failure_handling.max_attempts, config.failure_handling.total_timeout_seconds)
-    executor = Executor(backends, make_policies(config, plugins), redactor, budget=budget)
+    executor = Executor(backends, make_policies(config, plugins), redactor, budget=budget, sleep=world.sleep)
     gateway = Gateway(config, plugins, backends, executor, redactor, upstream, not_found)
     hosts = [config.server.host, *config.server.allowed_hosts]
     access = Access(keys, hosts, config.server.allowed_origins, BadKeys(time.monotonic))

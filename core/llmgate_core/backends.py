@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .backoff import Backoff, BackoffRules, Turn
 from .config import BackendConfig, GatewayConfig, decode_extra
 from .connectors import Connector, Instance, ModelInfo
 from .credentials import Credential, SingleFlight
@@ -49,8 +50,15 @@ class Backend:
     connector: Connector
     credentials: SingleFlight
     retry: RetryPolicy
+    backoff: Backoff | None = None
+    logger: logging.Logger = logger
+    random: random.Random = field(default_factory=random.Random)
     default_params: Mapping[str, Any] = field(default_factory=dict)
     forced_params: Mapping[str, Any] = field(default_factory=dict)
+
+    def turn(self, sleep: Callable[[float], Awaitable[None]], monotonic: Callable[[], float]) -> Turn:
+        """The place of one request before this backend."""
+        return Turn(self.backoff, self.logger, self.random, sleep=sleep, monotonic=monotonic)
 
     def readiness(self) -> Readiness:
         """What can be said without asking anybody."""
@@ -163,6 +171,7 @@ def _construct(
         connector = cls(instance)
         credentials = _able(connector.credentials(), "credentials", ("get", "renew", "status"))
         retry = _able(connector.retry(), "retry", ("delay",))
+        backoff = _backoff(connector)
     except PluginError as error:
         raise PluginError(f"backend `{backend.name}`: connector `{cls.name}`: {error}") from None
     except Exception as error:
@@ -171,8 +180,25 @@ def _construct(
             f"backend `{backend.name}`: connector `{cls.name}` raised {type(error).__name__} when constructed: "
             f"{error}{place(error, cls.__module__)}"
         ) from error
-    params = backend.default_params, backend.forced_params
-    return Backend(backend.name, connector, SingleFlight(credentials), retry, *params)
+    return Backend(
+        backend.name,
+        connector,
+        SingleFlight(credentials),
+        retry,
+        backoff,
+        instance.logger,
+        instance.random,
+        backend.default_params,
+        backend.forced_params,
+    )
+
+
+def _backoff(connector: Connector) -> Backoff | None:
+    """A connector may offer rules, and need not."""
+    rules = connector.backoff() if hasattr(connector, "backoff") else None
+    if not isinstance(rules, BackoffRules | None):
+        raise PluginError(f"its `backoff()` returned a `{type(rules).__name__}`, not `BackoffRules` or None")
+    return Backoff(rules) if rules else None
 
 
 def _able(found: Any, seam: str, methods: Sequence[str]) -> Any:

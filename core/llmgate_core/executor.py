@@ -1,13 +1,14 @@
 """Runs a plan: attempts, waits, the commit point, and the fence around plugin code. The only place that sleeps.
 
-Before the commit point everything may be tried again; after it, nothing. A stream commits with its first read, a
-plain answer when it is complete and well-formed.
+Before the commit point everything may be tried again; after it, nothing. A stream commits with the first event that a
+caller would miss, or with its first bytes where nothing could be tried again; a plain answer when it is complete.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,12 @@ from .selector import Leaf, RoutePlan
 from .wire import Body
 
 logger = logging.getLogger("llmgate.executor")
+
+USUAL_FAILURES = (
+    ConnectorError("rate_limited", "", retry_after=0.0),
+    ConnectorError("unavailable", "", retry_after=0.0),
+)
+"""What a retry policy is asked about, to know whether there could be another attempt at all."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +63,51 @@ class Prepared:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Errand:
+    """One request on its way to one backend."""
+
+    backend: Backend
+    leaf: Leaf
+    request: GatewayRequest
+    body: Body
+    record: RequestRecord
+
+    def call(self, credential: Credential) -> UpstreamCall:
+        """What the connector is asked to send."""
+        asked = self.request
+        return UpstreamCall(
+            asked.operation,
+            asked.dialect,
+            self.leaf.model,
+            asked.stream,
+            self.body,
+            credential,
+            asked.headers,
+            asked.id,
+        )
+
+    def backed_off(self, failure: ConnectorError | None, seconds: float) -> ConnectorError:
+        """What a caller is told who would have to wait too long: that he was refused himself, or others were."""
+        if failure is None:
+            failure = ConnectorError(
+                "rate_limited",
+                f"backend `{self.backend.name}` has met a rate limit of its upstream, which is not over yet; "
+                f"send the request again in {math.ceil(seconds)} s",
+            )
+            refused = Attempt(self.backend.name, self.leaf.model, kind=failure.kind, message=failure.message)
+            self.record.attempts.append(refused)
+        failure.retry_after = seconds
+        return failure
+
+
 class Executor:
     """Turns a request and its plan into an answer.
 
     Args:
         sleep: awaited between attempts, seconds.
         monotonic: seconds, for durations and the budget.
+        hold_seconds: how long the beginning of a stream is held back at most, while another attempt is possible.
     """
 
     def __init__(
@@ -73,6 +119,7 @@ class Executor:
         budget: Budget,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         monotonic: Callable[[], float] = time.monotonic,
+        hold_seconds: float = 5.0,
     ) -> None:
         self._backends = backends
         self._policies = policies
@@ -80,6 +127,7 @@ class Executor:
         self._budget = budget
         self._sleep = sleep
         self._monotonic = monotonic
+        self._hold_seconds = hold_seconds
 
     async def run(self, request: GatewayRequest, plan: RoutePlan, record: RequestRecord) -> Answer:
         """The committed answer to `request`; `record` gets one Attempt for each try.
@@ -91,7 +139,7 @@ class Executor:
         leaf = plan.branches[0]
         backend = self._backends[leaf.backend or ""]
         prepared = self.prepare(request, leaf)
-        answer = await self._until_settled(backend, leaf, request, prepared.body, record)
+        answer = await self._until_settled(Errand(backend, leaf, request, prepared.body, record))
         answer.headers |= prepared.headers
         answer.headers["x-llmgate-backend"] = backend.name
         answer.headers["x-llmgate-attempts"] = str(len(record.attempts))
@@ -120,38 +168,53 @@ class Executor:
             changes["model"] = leaf.model
         return Prepared(request.body.splice(changes), verdict.params, verdict.headers)
 
-    async def _until_settled(
-        self, backend: Backend, leaf: Leaf, request: GatewayRequest, body: Body, record: RequestRecord
-    ) -> Answer:
+    async def _until_settled(self, errand: Errand) -> Answer:
         """Attempts at one backend until one succeeds or its retry policy and the budget say that it is enough."""
-        started = self._monotonic()
+        backend, started = errand.backend, self._monotonic()
+        turn = backend.turn(self._sleep, self._monotonic)
         tries, renewed = 0, False
+        failure: ConnectorError | None = None
         while True:
+            if (too_long := await turn.come()) is not None:
+                raise errand.backed_off(failure, too_long)
             tries += 1
+            hold = self._may_go_on(errand, started, besides=1) and self._would_retry(errand, tries)
             try:
-                return await self._attempt(backend, leaf, request, body, record)
+                answer = await self._attempt(errand, hold)
+                turn.succeeded()
+                return answer
             except Rejected as rejected:
                 failure = rejected.failure
-                if not renewed and len(record.attempts) < self._budget.max_attempts:
+                if not renewed and self._may_go_on(errand, started):
                     renewed, tries = True, tries - 1
-                    await self._renew(backend, rejected, request)
+                    await self._renew(errand, rejected)
                     continue
             except ConnectorError as error:
                 failure = error
-            with self._fence(backend, request.id):
+            finally:
+                turn.over()
+            with self._fence(errand):
                 wait = backend.retry.delay(failure, tries)
-            elapsed = self._monotonic() - started
-            spent = len(record.attempts) >= self._budget.max_attempts
-            if wait is None or spent or elapsed + wait > self._budget.total_seconds:
+            turn.failed(failure, wait)
+            if wait is None or not self._may_go_on(errand, started, wait):
                 raise failure
-            logger.debug("%s %s: %s; again in %.2f s", request.id, backend.name, failure.kind, wait)
-            await self._sleep(wait)
+            logger.debug("%s %s: %s; again in %.2f s", errand.request.id, backend.name, failure.kind, wait)
 
-    async def _renew(self, backend: Backend, rejected: Rejected, request: GatewayRequest) -> None:
+    def _may_go_on(self, errand: Errand, started: float, wait: float = 0.0, besides: int = 0) -> bool:
+        """Whether the budget has room for another attempt, `wait` seconds from now, and for so many besides."""
+        is_in_time = self._monotonic() - started + wait <= self._budget.total_seconds
+        return is_in_time and len(errand.record.attempts) + besides < self._budget.max_attempts
+
+    def _would_retry(self, errand: Errand, tries: int) -> bool:
+        """Whether the retry policy would have another attempt if this one failed in one of the usual ways."""
+        with self._fence(errand):
+            return any(errand.backend.retry.delay(failure, tries) is not None for failure in USUAL_FAILURES)
+
+    async def _renew(self, errand: Errand, rejected: Rejected) -> None:
         """Gets another credential; where there is none, the upstream's refusal stands, with the reason behind it."""
         try:
-            with self._fence(backend, request.id):
-                renewed = await backend.credentials.renew(rejected.credential)
+            with self._fence(errand):
+                renewed = await errand.backend.credentials.renew(rejected.credential)
                 self._redactor.learn(renewed.secrets())
         except ConnectorError as error:
             if error.kind != "auth":
@@ -162,34 +225,24 @@ class Executor:
                 refusal.args = (refusal.message,)
             raise refusal from None
 
-    async def _attempt(
-        self, backend: Backend, leaf: Leaf, request: GatewayRequest, body: Body, record: RequestRecord
-    ) -> Answer:
-        attempt = Attempt(backend.name, leaf.model)
+    async def _attempt(self, errand: Errand, hold: bool) -> Answer:
+        """One try; `hold` says that the beginning of a stream may be held back, as another try is possible."""
+        backend, record = errand.backend, errand.record
+        attempt = Attempt(backend.name, errand.leaf.model)
         record.attempts.append(attempt)
         started = self._monotonic()
         credential: Credential | None = None
         try:
-            with self._fence(backend, request.id):
+            with self._fence(errand):
                 backend.connector.check()
                 credential = await backend.credentials.get()
                 self._redactor.learn(credential.secrets())
-                call = UpstreamCall(
-                    request.operation,
-                    request.dialect,
-                    leaf.model,
-                    request.stream,
-                    body,
-                    credential,
-                    request.headers,
-                    request.id,
-                )
-                reply = await backend.connector.send(call)
+                reply = await backend.connector.send(errand.call(credential))
                 if not isinstance(reply, UpstreamReply):
                     raise TypeError(f"`send()` returned `{type(reply).__name__}`, not an `UpstreamReply`")
                 attempt.status = reply.status
                 attempt.upstream_request_id = self._redactor.strike(failures.request_id(reply.headers) or "") or None
-                return await self._commit(backend, request, reply, record)
+                return await self._commit(errand, reply, hold)
         except ConnectorError as error:
             attempt.kind, attempt.message = error.kind, error.message
             attempt.status = error.status
@@ -200,48 +253,43 @@ class Executor:
         finally:
             attempt.seconds = self._monotonic() - started
 
-    async def _commit(
-        self, backend: Backend, request: GatewayRequest, reply: UpstreamReply, record: RequestRecord
-    ) -> Answer:
+    async def _commit(self, errand: Errand, reply: UpstreamReply, hold: bool) -> Answer:
         """The answer, once its beginning (stream) or its whole (plain) shows that it is one."""
+        headers = {name: self._redactor.strike(text) for name, text in replies.passed_on(reply.headers).items()}
         try:
-            headers = {name: self._redactor.strike(text) for name, text in replies.passed_on(reply.headers).items()}
-            if request.stream:
-                first = await replies.first_read(reply)
-                chunks = self._rest(backend, request.id, first, reply.chunks)
-                headers["content-type"] = reply.headers["content-type"] if replies.is_sse(reply) else replies.SSE
-            else:
-                data = await replies.read_plain(reply)
-                record.usage = chat.read_reply(data)
-                chunks = _one(data)
-                headers["content-length"] = str(len(data))
-                headers.setdefault("content-type", "application/json")
+            if errand.request.stream:
+                return await self._streamed(errand, reply, headers, hold)
+            data = await replies.read_plain(reply)
+            errand.record.usage = chat.read_reply(data)
         except BaseException:
             await replies.close(reply)
             raise
+        headers["content-length"] = str(len(data))
+        headers.setdefault("content-type", "application/json")
+        return Answer(reply.status, headers, _one(data), lambda: replies.close(reply), stream=False)
+
+    async def _streamed(self, errand: Errand, reply: UpstreamReply, headers: dict[str, str], hold: bool) -> Answer:
+        beginning = await replies.beginning(reply, self._hold_seconds if hold else 0.0)
+        headers["content-type"] = reply.headers["content-type"] if replies.is_sse(reply) else replies.SSE
+        chunks = self._passing(errand, beginning)
 
         async def aclose() -> None:
             try:
                 await chunks.aclose()
+                await beginning.aclose()
             finally:
                 await replies.close(reply)
 
-        return Answer(reply.status, headers, chunks, aclose, stream=request.stream)
+        return Answer(reply.status, headers, chunks, aclose, stream=True)
 
-    async def _rest(
-        self, backend: Backend, request_id: str, first: bytes, chunks: AsyncGenerator[bytes, None]
-    ) -> AsyncGenerator[bytes, None]:
-        yield self._harmless(first)
-        with self._fence(backend, request_id):
-            async for chunk in chunks:
-                yield self._harmless(chunk)
-
-    def _harmless(self, chunk: bytes) -> bytes:
-        """An error frame may echo our credential; content that passes by is the model's, and is not touched."""
-        return self._redactor.strike_bytes(chunk) if b'"error"' in chunk else chunk
+    async def _passing(self, errand: Errand, beginning: replies.Beginning) -> AsyncGenerator[bytes, None]:
+        with self._fence(errand):
+            async for chunk in beginning.chunks():
+                # An error frame may echo our credential; content that passes by is the model's, and is not touched.
+                yield self._redactor.strike_bytes(chunk) if b'"error"' in chunk else chunk
 
     @contextmanager
-    def _fence(self, backend: Backend, request_id: str) -> Iterator[None]:
+    def _fence(self, errand: Errand) -> Iterator[None]:
         """What plugin code raises becomes a ConnectorError without secrets; the rest of its story goes to the log."""
         try:
             yield
@@ -254,10 +302,11 @@ class Executor:
         except RequestError:
             raise
         except Exception as error:
-            logger.exception("%s: connector of backend %s raised", request_id, backend.name)
+            name, request_id = errand.backend.name, errand.request.id
+            logger.exception("%s: connector of backend %s raised", request_id, name)
             raise ConnectorError(
                 "bug",
-                f"the connector of backend `{backend.name}` failed ({type(error).__name__}); "
+                f"the connector of backend `{name}` failed ({type(error).__name__}); "
                 f"the gateway's log has the details under {request_id}",
             ) from None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from .backoff import BackoffRules
 from .connectors import HttpReply, Instance, ModelInfo, UpstreamCall, UpstreamReply
 from .credentials import Credential, CredentialProvider, NoCredential
 from .dialects import chat
@@ -49,6 +50,10 @@ class OpenAICompatible:
     def retry(self) -> RetryPolicy:
         """The caller sees the first failure."""
         return NoRetry()
+
+    def backoff(self) -> BackoffRules | None:
+        """None: a rate limit is the matter of the request that met it."""
+        return None
 
     # --- seams ---------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
 
 from .connectors import UpstreamReply
 from .dialects import chat, failures
@@ -10,6 +11,7 @@ from .errors import ConnectorError
 from .mending import MAX_WHOLE_BYTES
 
 MAX_EXPLAINED_BYTES = 256 * 1024
+MAX_HELD_BYTES = 64 * 1024
 SSE = "text/event-stream"
 
 PASSED = frozenset({"content-type", "retry-after", "retry-after-ms", "openai-processing-ms", "openai-version"})
@@ -17,8 +19,66 @@ PASSED_PREFIXES = ("x-ratelimit-", "ratelimit-", "anthropic-ratelimit-")
 """The upstream's headers that travel on to the caller."""
 
 
-async def first_read(reply: UpstreamReply) -> bytes:
-    """The first bytes of a stream, once they do not look like a failure.
+class Beginning:
+    """A stream whose first bytes have been looked at, and perhaps a read that is under way behind them."""
+
+    def __init__(self, reply: UpstreamReply, first: bytes) -> None:
+        self._reply = reply
+        self._held = [first]
+        self._watch = chat.StreamWatch()
+        self._watch.feed(first)
+        self._under_way: asyncio.Future[bytes | None] | None = None
+
+    def raise_failure(self) -> None:
+        """Raises ConnectorError if the stream begins with a failure."""
+        if failure := chat.first_event_error(b"".join(self._held)):
+            raise failure
+
+    async def hold(self, seconds: float) -> None:
+        """Reads on until something comes that a caller would miss, for so long at most.
+
+        Raises:
+            ConnectorError: a failure comes first, or the end.
+        """
+        now = asyncio.get_running_loop().time
+        until, size = now() + seconds, 0
+        while not (self._watch.meaningful or self._watch.finished) and size < MAX_HELD_BYTES:
+            self._under_way = asyncio.ensure_future(anext(self._reply.chunks, None))
+            await asyncio.wait({self._under_way}, timeout=max(0.0, until - now()))
+            if not self._under_way.done():
+                return
+            chunk, self._under_way = self._under_way.result(), None
+            if chunk is None:
+                raise ConnectorError("protocol", "the upstream ended the stream before the answer had begun")
+            self._held.append(chunk)
+            self._watch.feed(chunk)
+            size += len(chunk)
+            self.raise_failure()
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """All of the stream, from its first byte."""
+        yield b"".join(self._held)
+        if self._under_way is not None:
+            chunk = await self._under_way
+            if chunk is None:
+                return
+            yield chunk
+        async for chunk in self._reply.chunks:
+            yield chunk
+
+    async def aclose(self) -> None:
+        """Gives up a read that is under way; the reply can be closed then."""
+        if self._under_way is not None and not self._under_way.done():
+            self._under_way.cancel()
+            await asyncio.wait({self._under_way})
+
+
+async def beginning(reply: UpstreamReply, hold_seconds: float) -> Beginning:
+    """The beginning of a stream, once it does not look like a failure.
+
+    Args:
+        hold_seconds: how long to wait for the first event that counts; 0 where nothing could be tried again, so that
+            what has come may pass at once.
 
     Raises:
         ConnectorError: an empty or non-SSE answer, or a stream that begins with an error frame.
@@ -31,9 +91,15 @@ async def first_read(reply: UpstreamReply) -> bytes:
         raise ConnectorError("protocol", "the upstream answered with an empty stream", status=reply.status)
     if not is_sse(reply) and not first.lstrip().startswith((b"data:", b"event:", b"id:", b":")):
         raise not_a_stream(reply, await read_beginning(reply, first))
-    if failure := chat.first_event_error(first):
-        raise failure
-    return first
+    begun = Beginning(reply, first)
+    begun.raise_failure()
+    if hold_seconds:
+        try:
+            await begun.hold(hold_seconds)
+        except BaseException:
+            await begun.aclose()
+            raise
+    return begun
 
 
 def not_a_stream(reply: UpstreamReply, data: bytes) -> ConnectorError:

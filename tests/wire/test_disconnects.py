@@ -26,6 +26,7 @@ PATIENCE = 20.0
 
 AT_ONCE = 20
 ANSWER = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"hi"}}]}'
+ROLE = b'data: {"choices":[{"index":0,"delta":{"role":"assistant"}}]}\n\n'
 MORE = b'data: {"choices":[{"index":0,"delta":{"content":"more"}}]}\n\n'
 END = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 
@@ -80,6 +81,10 @@ async def begins(exchange: Exchange) -> None:
     await exchange.sse(MORE)
 
 
+async def begins_without_saying_anything(exchange: Exchange) -> None:
+    await exchange.sse(ROLE)
+
+
 async def begins_with_half_an_event(exchange: Exchange) -> None:
     await exchange.sse(MORE, MORE[:9])
 
@@ -97,6 +102,7 @@ async def come_back_later(exchange: Exchange) -> None:
 
 CASES = {
     "before the first byte": (silent, True, None, 499),
+    "while the beginning is held back": (begins_without_saying_anything, True, None, 499),
     "in mid-stream": (begins, True, b'"more"', 200),
     "in the middle of an event": (begins_with_half_an_event, True, b'data: {"c\r\n', 200),
     "while events pour in": (never_stops, True, b'"more"', 200),
