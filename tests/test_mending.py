@@ -119,6 +119,26 @@ def test_a_failure_is_found_in_an_event_and_in_what_came_instead_of_a_stream(dat
             shouted(parts)
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_came_before_a_failure_is_told_and_nothing_of_the_event_that_holds_it(at_once: bool) -> None:
+    data = b'data: {"say":"a"}\n\nevent: error\nid: 1\ndata: {"fail":1}\n\ndata: {"say":"b"}\n\n'
+    told = b""
+
+    async def read() -> None:
+        nonlocal told
+
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            for part in [data] if at_once else cut(data, list(range(len(data)))):
+                yield part
+
+        async for chunk in mended(chunks(), Shout(), stream=True):
+            told += chunk
+
+    with pytest.raises(ConnectorError, match="it says no"):
+        asyncio.run(read())
+    assert told == b'data: {"say":"A"}\n\n'
+
+
 def test_a_plain_answer_is_mended_as_a_whole() -> None:
     assert shouted([b'{"x":1.0, ', b'"say":"a"}'], stream=False) == b'{"x":1.0, "say":"A"}'
     assert shouted([b"<html>"], stream=False) == b"<html>"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         Verdict,
     )
     from .credentials import ApiKey, Credential, CredentialProvider, CredentialStatus, NoCredential
-    from .dialects.chat import upstream_error
+    from .dialects.chat import reported_error, upstream_error
     from .errors import ConnectorError, GatewayError, Kind, RequestError
     from .hookspecs import hookimpl
     from .mending import Mender
@@ -77,6 +77,7 @@ _HOMES = {
     "UpstreamReply": "connectors",
     "Verdict": "connectors",
     "hookimpl": "hookspecs",
+    "reported_error": "dialects.chat",
     "upstream_error": "dialects.chat",
 }
 
@@ -119,6 +120,7 @@ __all__ = [
     "UpstreamReply",
     "Verdict",
     "hookimpl",
+    "reported_error",
     "upstream_error",
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 
 from .errors import ConnectorError
 from .wire import Body, JsonError
@@ -53,8 +53,12 @@ async def mended(chunks: AsyncGenerator[bytes, None], mender: Mender, *, stream:
                 answer = _Whole(mender)
             if data := answer.feed(chunk):
                 yield data
+            if answer.failure is not None:  # what came before it has been said
+                raise answer.failure
         if rest := answer.end():
             yield rest
+        if answer.failure is not None:
+            raise answer.failure
     finally:
         await chunks.aclose()
 
@@ -68,8 +72,10 @@ class _Stream:
 
     def __init__(self, mender: Mender) -> None:
         self._mender = mender
+        self.failure: ConnectorError | None = None
         self._begun = False
         self._line = bytearray()  # the one that has not ended yet
+        self._head = b""  # lines that go before the next `data:`, so that an event is told whole or not at all
         self._name = ""
 
     def is_none(self, chunk: bytes) -> bool:
@@ -86,29 +92,43 @@ class _Stream:
                 raise ConnectorError("protocol", f"an event of the stream is larger than {MAX_EVENT_BYTES} bytes")
             return b""
         lines, self._line = bytes(self._line), bytearray(chunk[end:])
-        return b"".join(map(self._mended, lines.splitlines(keepends=True)))
+        return self._mended(lines.splitlines(keepends=True))
 
     def end(self) -> bytes:
-        """The beginning of a line, if the stream was cut off in one."""
-        return self._mended(bytes(self._line))
+        """The beginning of an event, if the stream was cut off in one."""
+        return self._mended([bytes(self._line)]) + self._head
 
-    def _mended(self, line: bytes) -> bytes:
-        if named := _NAME.fullmatch(line):
-            self._name = named[1].decode(errors="replace")
+    def _mended(self, lines: Iterable[bytes]) -> bytes:
+        said = []
+        try:
+            for line in lines:
+                said.append(self._mended_line(line))  # noqa: PERF401 - what came before a failure stays
+        except ConnectorError as failure:
+            self.failure = failure
+        return b"".join(said)
+
+    def _mended_line(self, line: bytes) -> bytes:
         found = _DATA.fullmatch(line)
-        if not found:
-            return line
-        head, data, line_end = found.groups()
-        name, self._name = self._name, ""
+        if not found and line.strip(b"\r\n"):
+            if named := _NAME.fullmatch(line):
+                self._name = named[1].decode(errors="replace")
+            self._head += line
+            return b""
+        head, name = self._head, self._name
+        self._head, self._name = b"", ""
+        return head + (self._mended_data(found, name) if found else line)
+
+    def _mended_data(self, line: re.Match[bytes], name: str) -> bytes:
+        field, data, line_end = line.groups()
         if data.strip() == b"[DONE]":
             held = self._mender.last()
-            return (b"data: %b\n\n" % held.bytes if held else b"") + line
+            return (b"data: %b\n\n" % held.bytes if held else b"") + line[0]
         given = Body(data)
         try:
             wanted = self._mender.event(given, name)
         except JsonError:
-            return line
-        return line if wanted is given else head + wanted.bytes + line_end
+            return line[0]
+        return line[0] if wanted is given else field + wanted.bytes + line_end
 
 
 class _Whole:
@@ -116,6 +136,7 @@ class _Whole:
 
     def __init__(self, mender: Mender) -> None:
         self._mender = mender
+        self.failure: ConnectorError | None = None
         self._data = bytearray()
 
     def feed(self, chunk: bytes) -> bytes:

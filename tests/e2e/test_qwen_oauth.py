@@ -280,15 +280,17 @@ def test_without_a_hint_the_wait_is_random_within_its_bounds(client: OpenAI, gat
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_second_rate_limit_is_the_callers(client: OpenAI, portal: Portal, stream: bool) -> None:
     portal.simulator.fail_next(1, 429, THROTTLED, {"Retry-After": "0"})
-    portal.simulator.fail_next(1, 429, THROTTLED, {"Retry-After": "17"})
+    portal.simulator.fail_next(1, 429, THROTTLED, {"Retry-After": "0.4"})
     seen = len(portal.simulator.seen)
     with pytest.raises(openai.RateLimitError) as caught:
         (ask_streamed if stream else ask)(client)
-    assert caught.value.response.headers["retry-after"] == "17"
+    assert caught.value.response.headers["retry-after"] == "1"
     assert caught.value.response.headers["x-llmgate-attempts"] == "2"
     assert "Requests rate limit exceeded" in caught.value.message
     assert len(portal.simulator.seen) == seen + 2
+    started = time.monotonic()
     assert "你好" in ask(client)
+    assert time.monotonic() - started >= 0.3, "the deadline holds for the next request, too"
 
 
 def test_the_days_quota_is_not_waited_for(client: OpenAI, portal: Portal) -> None:

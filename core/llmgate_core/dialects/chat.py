@@ -30,6 +30,7 @@ __all__ = [
     "params",
     "read_reply",
     "read_request",
+    "reported_error",
     "retry_after",
     "spell",
     "upstream_error",

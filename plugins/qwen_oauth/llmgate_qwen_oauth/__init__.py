@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from llmgate_core import (
+    BackoffRules,
     Connector,
     ConnectorError,
     CredentialProvider,
     Instance,
+    Mender,
     OpenAICompatible,
     RetryPolicy,
     Simulator,
@@ -69,6 +71,13 @@ class QwenOAuth(OpenAICompatible):
         """The first rate limit is held."""
         return failures.InitialRateLimitRetry(self.settings, self.instance.random)
 
+    def backoff(self) -> BackoffRules:
+        """One deadline for the whole backend, as the provider counts; where nothing is held, nobody waits."""
+        settings = self.settings
+        held = settings.enable_qwen_oauth_initial_rate_limit_retry
+        longest = settings.qwen_oauth_initial_rate_limit_retry_max_wait_seconds if held else 0.0
+        return BackoffRules(max_wait=longest, name="Qwen OAuth connector-wide rate-limit backoff")
+
     def headers(self, call: UpstreamCall) -> dict[str, str]:
         """What tells the API that this is an OAuth token and that cache markers count."""
         own = {"x-dashscope-authtype": "qwen-oauth", "x-dashscope-cachecontrol": "enable"}
@@ -82,6 +91,10 @@ class QwenOAuth(OpenAICompatible):
         """By the provider's own rules."""
         just_issued = self._credentials.just_issued(call.credential)
         return failures.classify(status, headers, body, self.instance.clock(), just_issued=just_issued)
+
+    def mender(self, call: UpstreamCall) -> Mender:
+        """Failures come inside a 200, too."""
+        return failures.Judge()
 
     @classmethod
     def simulator(cls) -> Simulator:

@@ -38,6 +38,7 @@ WEATHER = {
 CLOCK = {"type": "function", "function": {"name": "get_time"}}
 THROTTLED = {"error": {"code": "insufficient_quota", "message": "You exceeded your current quota.", "type": "x"}}
 DAILY = {"error": {"code": "insufficient_quota", "message": "Free allocated quota exceeded.", "type": "x"}}
+BACKOFF = "Qwen OAuth connector-wide rate-limit backoff "
 QUICK = {
     "qwen_oauth_initial_rate_limit_retry_random_min_seconds": 0.001,
     "qwen_oauth_initial_rate_limit_retry_random_max_seconds": 0.002,
@@ -364,13 +365,122 @@ def test_the_second_rate_limit_is_told_as_it_is(at_desk: AtDesk) -> None:
     at_desk(test, qwen_oauth_initial_rate_limit_retry_max_wait_seconds=0.01)
 
 
-def test_switched_off_the_first_rate_limit_is_told(at_desk: AtDesk) -> None:
+def test_switched_off_the_first_rate_limit_is_told_and_nobody_waits(at_desk: AtDesk) -> None:
     async def test(desk: Desk) -> None:
-        desk.simulator.fail_next(1, 429, THROTTLED, {"retry-after": "0"})
+        desk.simulator.fail_next(1, 429, THROTTLED, {"retry-after": "60"})
         assert (await desk.chat()).status_code == 429
+        answer = await desk.chat()
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "60")
         assert len(desk.simulator.seen) == 1
 
     at_desk(test, enable_qwen_oauth_initial_rate_limit_retry=False)
+
+
+def test_the_deadline_holds_for_the_whole_backend_and_the_log_tells_of_it(
+    at_desk: AtDesk, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "llmgate")
+
+    async def test(desk: Desk) -> None:
+        desk.simulator.fail_next(1, 429, THROTTLED, {"retry-after": "0.3"})
+        first = asyncio.create_task(desk.chat())
+        await until(lambda: BACKOFF + "recorded: wait=" in caplog.text)
+        others = await asyncio.gather(*(desk.chat(stream=index % 2 == 0) for index in range(6)))
+        assert {answer.status_code for answer in [await first, *others]} == {200}
+        assert len(desk.simulator.seen) == 8  # one refusal, one that goes first, and six
+        assert [answer.headers["x-llmgate-attempts"] for answer in others] == ["1"] * 6
+
+    at_desk(test)
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.DEBUG]
+    assert any(line.startswith(BACKOFF + "recorded: wait=0.300") for line in lines)
+    assert sum(line.startswith(BACKOFF + "active: remaining=0.") for line in lines) >= 7
+
+
+def test_while_the_deadline_is_far_others_are_told_when_to_come_back(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        desk.simulator.fail_next(2, 429, THROTTLED, {"retry-after": "90"})
+        assert (await desk.chat()).status_code == 429
+        for stream in (False, True):
+            answer = await desk.chat(stream=stream)
+            assert (answer.status_code, answer.headers["retry-after"]) == (429, "90")
+            assert "qwen-oauth.default" in error_of(answer)["message"]
+        assert len(desk.simulator.seen) == 2
+
+    at_desk(test, qwen_oauth_initial_rate_limit_retry_max_wait_seconds=0.05)
+
+
+SSE = {"content-type": "text/event-stream"}
+ROLE = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
+SAID = b'data: {"choices":[{"index":0,"delta":{"content":"half"}}]}\n\n'
+LIMIT = "Requests rate limit exceeded, please try again later."
+CHOICE = {"index": 0, "delta": {"content": LIMIT}, "finish_reason": "error_finish"}
+FRAMES = {
+    "error_finish": b"data: " + json.dumps({"choices": [CHOICE]}).encode() + b"\n\n",
+    "event: error": b"event: error\ndata: "
+    + json.dumps({"code": "Throttling.RateQuota", "message": LIMIT}).encode()
+    + b"\n\n",
+    "an error frame": b"data: " + json.dumps(THROTTLED).encode() + b"\n\n",
+}
+
+
+@pytest.mark.parametrize("begun", [b"", ROLE], ids=["at once", "after a role"])
+@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES.keys())
+def test_a_stream_that_turns_out_to_be_a_rate_limit_is_held_like_one(
+    at_desk: AtDesk, frame: bytes, begun: bytes
+) -> None:
+    async def test(desk: Desk) -> None:
+        desk.simulator.fail_next(1, 200, begun + frame, SSE)
+        answer = await desk.chat(stream=True)
+        assert (answer.status_code, answer.headers["x-llmgate-attempts"]) == (200, "2")
+        assert LIMIT.encode() not in answer.content
+        desk.simulator.fail_next(2, 200, begun + frame, SSE)
+        answer = await desk.chat(stream=True)
+        told = answer.content.decode()
+        # The last attempt passes from its first byte on, so a role that has gone out has committed the status.
+        assert (answer.status_code, "per minute" in told) == (200 if begun else 429, True)
+        assert "[DONE]" not in told
+
+    at_desk(test, **QUICK)
+
+
+@pytest.mark.parametrize("body", [DAILY, json.dumps(DAILY, indent=2)], ids=["one line", "many lines"])
+def test_a_body_that_is_no_stream_is_the_error_that_it_holds(at_desk: AtDesk, body: Any) -> None:
+    async def test(desk: Desk) -> None:
+        desk.simulator.fail_next(1, 200, body, {"content-type": "application/json"})
+        answer = await desk.chat(stream=True)
+        assert (answer.status_code, error_of(answer)["code"]) == (429, "insufficient_quota")
+        assert "Beijing" in error_of(answer)["message"]
+        desk.simulator.fail_next(1, 200, body, {"content-type": "application/json"})
+        assert "Beijing" in error_of(await desk.chat())["message"]
+
+    at_desk(test)
+
+
+@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES.keys())
+def test_after_the_first_words_a_failure_is_told_in_the_stream(at_desk: AtDesk, frame: bytes) -> None:
+    async def test(desk: Desk) -> None:
+        desk.simulator.fail_next(1, 200, ROLE + SAID + frame, SSE)
+        answer = await desk.chat(stream=True)
+        assert answer.status_code == 200
+        role, said, error, rest = answer.content.split(b"\n\n")
+        assert (role + b"\n\n", said + b"\n\n", rest) == (ROLE, SAID, b"")
+        told = json.loads(error.removeprefix(b"data: "))["error"]
+        assert "per minute, over within about a minute" in told["message"]
+        assert len(desk.simulator.seen) == 1
+
+    at_desk(test)
+
+
+def test_a_stream_that_dies_is_never_a_short_answer(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        desk.simulator.fail_next(1, 200, ROLE, SSE)
+        assert error_of(await desk.chat(stream=True))["code"] == "upstream_protocol_error"
+        desk.simulator.fail_next(1, 200, ROLE + SAID, SSE)
+        told = (await desk.chat(stream=True)).content
+        assert b"upstream_protocol_error" in told
+        assert b"[DONE]" not in told
+
+    at_desk(test)
 
 
 @pytest.mark.parametrize("status", [403, 429])

@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmgate_core import ConnectorError, Kind
-from llmgate_qwen_oauth.failures import DEAD_TIER, InitialRateLimitRetry, classify
+from llmgate_core import Body, ConnectorError, Kind
+from llmgate_qwen_oauth.failures import DEAD_TIER, InitialRateLimitRetry, Judge, classify
 from llmgate_qwen_oauth.settings import QwenSettings
 
 NOW = 1_700_000_000.0
 RENEWED = " (the free quota of the day is used up; it is renewed at 00:00 Beijing time)"
 DAILY = "Free allocated quota exceeded."
 CURRENT = "You exceeded your current quota, please check your plan and billing details. https://x.example/#token-limit"
+ALLOCATED = "Allocated quota exceeded, please increase your quota limit."
 EXPIRED = "invalid access token or token expired"
 
 
@@ -34,54 +35,128 @@ def said(code: str | None, message: str) -> dict[str, Any]:
     return {"code": code, "message": message, "param": None, "type": "invalid_request_error"}
 
 
-@pytest.mark.parametrize(
-    ("status", "error", "kind"),
-    [
-        (400, said("invalid_parameter_error", "bad request"), "bad_request"),
-        (400, said("DataInspectionFailed", "Input data may contain inappropriate content."), "bad_request"),
-        (400, said(None, "This model only support stream mode"), "bad_request"),
-        (401, said("invalid_api_key", EXPIRED), "auth"),
-        (403, said("AccessDenied", "Access denied."), "denied"),
-        (404, said("ModelNotFound", "The model does not exist."), "not_found"),
-        (504, said(None, "stream timeout"), "timeout"),
-        (504, b"stream timeout", "timeout"),
-        (500, said("InternalError", "oops"), "unavailable"),
-        # the quota of the day: no use in waiting, whatever the status and the code
-        (429, said("insufficient_quota", DAILY), "quota"),
-        (403, said("insufficient_quota", DAILY), "quota"),
-        (429, said("quota_exceeded", DAILY), "quota"),
-        (403, said("quota_exceeded", DAILY.upper()), "quota"),
-        (429, DAILY, "quota"),
-        # tokens or requests per minute, bursts: over within a minute
-        (429, said("insufficient_quota", CURRENT), "rate_limited"),
-        (
-            429,
-            said("insufficient_quota", "Allocated quota exceeded, please increase your quota limit."),
-            "rate_limited",
-        ),
-        (429, said("Throttling.AllocationQuota", "Allocated quota exceeded."), "rate_limited"),
-        (429, said("insufficient_quota", ""), "rate_limited"),
-        (429, said(None, CURRENT), "rate_limited"),
-        (429, said("Throttling.RateQuota", "Requests rate limit exceeded, please try again later."), "rate_limited"),
-        (429, said("limit_requests", "You exceeded your current requests list."), "rate_limited"),
-        (429, said("Throttling.BurstRate", "Request rate increased too quickly."), "rate_limited"),
-        (429, said("Throttling", "slow down"), "rate_limited"),
-        (429, b"", "rate_limited"),
-        (429, b"<html>Too Many Requests</html>", "rate_limited"),
-        # the texts of a rate limit on another status are no rate limit
-        (400, said("insufficient_quota", CURRENT), "bad_request"),
-        (403, said("insufficient_quota", CURRENT), "denied"),
-    ],
-)
-def test_the_kind_of_every_refusal_that_is_known(status: int, error: Any, kind: Kind) -> None:
-    assert told(status, error).kind == kind
+PER_MINUTE = "tokens per minute, over within about a minute"
+REQUESTS = "requests per minute, over within about a minute"
+PLAIN = ""
+
+TABLE: list[tuple[int, Any, Kind, str]] = [
+    # message shape, and models that OAuth tokens do not get
+    (400, said("invalid_parameter_error", "bad request"), "bad_request", "refuses the request's shape"),
+    # tokens
+    (401, said("invalid_api_key", EXPIRED), "auth", PLAIN),
+    # the quota of the day: no use in waiting, whatever the status and the code
+    (429, said("insufficient_quota", DAILY), "quota", "00:00 Beijing time"),
+    (403, said("insufficient_quota", DAILY), "quota", "00:00 Beijing time"),
+    (429, said("quota_exceeded", DAILY), "quota", "00:00 Beijing time"),
+    (403, said("quota_exceeded", DAILY.upper()), "quota", "00:00 Beijing time"),
+    (429, DAILY, "quota", "00:00 Beijing time"),
+    (403, said("insufficient_quota", "no more"), "quota", "quota is used up"),
+    # tokens per minute
+    (429, said("insufficient_quota", CURRENT), "rate_limited", PER_MINUTE),
+    (403, said("insufficient_quota", CURRENT), "rate_limited", PER_MINUTE),
+    (429, said("insufficient_quota", ALLOCATED), "rate_limited", PER_MINUTE),
+    (429, said("Throttling.AllocationQuota", "Allocated quota exceeded."), "rate_limited", PER_MINUTE),
+    (429, said("insufficient_quota", ""), "rate_limited", PLAIN),
+    (503, said("insufficient_quota", "x"), "rate_limited", PLAIN),
+    (429, said(None, CURRENT), "rate_limited", PER_MINUTE),
+    # requests per minute
+    (429, said("Throttling.RateQuota", "Requests rate limit exceeded, try again."), "rate_limited", REQUESTS),
+    (429, said("limit_requests", "You exceeded your current requests list."), "rate_limited", REQUESTS),
+    # bursts, and throttling that says no more
+    (429, said("Throttling.BurstRate", "Request rate increased too quickly."), "rate_limited", "raise their number"),
+    (429, said(None, "Request rate increased too quickly, please slow down."), "rate_limited", "raise their number"),
+    (429, said("Throttling", "slow down"), "rate_limited", PLAIN),
+    (400, said("Throttling", "slow down"), "rate_limited", PLAIN),
+    (429, b"", "rate_limited", PLAIN),
+    (429, b"<html>Too Many Requests</html>", "rate_limited", PLAIN),
+    # what the documentation of the API lists besides
+    (404, said("ModelNotFound", "The model does not exist."), "not_found", "`llmgate models`"),
+    (400, said("DataInspectionFailed", "Input data may contain inappropriate content."), "bad_request", "moderation"),
+    (400, said(None, "This model only support stream mode"), "bad_request", "`stream: true`"),
+    (400, said(None, "current user api does not support http call"), "denied", "may not use the model"),
+    (400, said("Arrearage", "Access denied, make sure your account is in good standing."), "quota", "settle its bill"),
+    (403, said("Arrearage", "x"), "quota", "settle its bill"),
+    (403, said("AccessDenied", "Access denied."), "denied", "may not use the model"),
+    (400, said("AccessDenied", "Access denied."), "denied", "may not use the model"),
+    (400, said("InvalidParameter", "Range of input length should be [1, 1000]"), "context_length", "shorter"),
+    (504, said(None, "stream timeout"), "timeout", "130,000 tokens"),
+    (504, b"stream timeout", "timeout", "130,000 tokens"),
+    (500, said("InternalError", "oops"), "unavailable", PLAIN),
+    # the status decides: the texts of a limit on a plain 400 are no limit
+    (400, said("insufficient_quota", CURRENT), "bad_request", PLAIN),
+    (500, said("insufficient_quota", CURRENT), "unavailable", PLAIN),
+]
+
+
+@pytest.mark.parametrize(("status", "error", "kind", "advice"), TABLE)
+def test_the_kind_of_every_refusal_that_is_known(status: int, error: Any, kind: Kind, advice: str) -> None:
+    found = told(status, error)
+    assert found.kind == kind
+    words = error["message"] if isinstance(error, dict) else error
+    assert isinstance(words, bytes) or found.message.startswith(words)
+    assert advice in found.message
+    assert advice or "(" not in found.message
+
+
+def test_moderation_has_the_code_that_clients_know() -> None:
+    assert told(400, said("DataInspectionFailed", "x")).code == "content_filter"
 
 
 def test_the_providers_words_stay_at_the_beginning() -> None:
     error = told(403, said("insufficient_quota", DAILY))
     assert error.message == DAILY + RENEWED
     assert (error.status, error.code, error.type) == (403, "insufficient_quota", "invalid_request_error")
-    assert told(429, said("insufficient_quota", CURRENT)).message == CURRENT
+
+
+# --- failures inside a success --------------------------------------------------------------------------------------
+
+FINE = b'{"choices":[{"index":0,"delta":{"content":"the word error_finish, \\"error\\" and null"}}],"error":null}'
+
+
+def judged(data: Any, name: str = "") -> ConnectorError | None:
+    body = Body(data if isinstance(data, bytes) else json.dumps(data).encode())
+    try:
+        assert Judge().event(body, name) is body
+    except ConnectorError as error:
+        return error
+    return None
+
+
+def finished(text: str | None, part: str = "delta") -> dict[str, Any]:
+    return {"choices": [{"index": 0, part: {"content": text}, "finish_reason": "error_finish"}]}
+
+
+@pytest.mark.parametrize("data", [FINE, b"[1]", b"not json", {"choices": [], "usage": {"total_tokens": 1}}])
+def test_what_is_no_failure_passes(data: Any) -> None:
+    try:
+        assert judged(data) is None
+    except ValueError:  # core leaves the bytes as they are
+        assert data in (b"[1]", b"not json")
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "kind"),
+    [
+        ({"error": said("Throttling.AllocationQuota", "Allocated quota exceeded.")}, "", "rate_limited"),
+        ({"error": said("insufficient_quota", CURRENT)}, "", "rate_limited"),
+        ({"error": said("insufficient_quota", DAILY)}, "", "quota"),
+        ({"error": said("DataInspectionFailed", "inappropriate content")}, "", "bad_request"),
+        ({"code": "Throttling.RateQuota", "message": "Requests rate limit exceeded"}, "error", "rate_limited"),
+        ({"code": "Throttling.RateQuota", "message": "Requests rate limit exceeded"}, "", "rate_limited"),
+        ({"code": "InternalError", "message": "oops", "request_id": "r"}, "error", "unavailable"),
+        ({"anything": 1}, "error", "protocol"),
+        (finished("Requests rate limit exceeded, please try again later."), "", "rate_limited"),
+        (finished("Free allocated quota exceeded."), "", "quota"),
+        (finished("something broke"), "", "unavailable"),
+        (finished(None), "", "unavailable"),
+        (finished("Allocated quota exceeded", "message"), "", "rate_limited"),
+    ],
+)
+def test_failures_inside_a_success(data: Any, name: str, kind: Kind) -> None:
+    error = judged(data, name)
+    assert error is not None
+    assert error.kind == kind
+    assert error.message
 
 
 @pytest.mark.parametrize(
