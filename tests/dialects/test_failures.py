@@ -60,6 +60,12 @@ def test_the_status_decides(status: int, kind: str) -> None:
         (400, {"message": "temperature is too long"}, "bad_request"),
         (400, {"message": "x", "code": "model_not_found"}, "not_found"),
         (429, {"message": "x", "code": "insufficient_quota"}, "quota"),
+        (
+            429,
+            {"message": "over your quota, see https://x.example/#token-limit", "code": "insufficient_quota"},
+            "rate_limited",
+        ),
+        (400, {"message": "Range of input length should be [1, 1000]", "code": "InvalidParameter"}, "context_length"),
         (429, {"message": "x", "type": "insufficient_quota"}, "quota"),
         (429, {"message": "You exceeded your current quota, please check your plan"}, "quota"),
         (429, {"message": "insufficient balance (1008)"}, "quota"),

@@ -92,7 +92,8 @@ _OVERFLOW = re.compile(
     r"context[_ ]length[_ ]exceeded|maximum context length|exceeds the context window"
     r"|context window exceeds limit|exceeds the available context size|greater than the context length"
     r"|prompt is too long|input is too long for|maximum prompt length is|exceeded model token limit"
-    r"|input token count.{0,40}exceeds the maximum|reduce the length of the messages",
+    r"|input token count.{0,40}exceeds the maximum|reduce the length of the messages"
+    r"|range of input length should be",
     re.IGNORECASE,
 )
 _NO_CREDIT = re.compile(
@@ -100,6 +101,8 @@ _NO_CREDIT = re.compile(
     r"|(credit balance is|balance is) too low|billing hard limit",
     re.IGNORECASE,
 )
+# A limit of tokens per minute, in the words and with the code of a balance that is gone; only its link tells.
+_PER_MINUTE = re.compile(r"#token-limit\b", re.IGNORECASE)
 _NO_CREDIT_CODES = frozenset(
     {
         "insufficient_quota",
@@ -151,6 +154,8 @@ def refined(kind: Kind, status: int, told: Told) -> Kind:
         return "not_found"
     if kind == "bad_request" and ("context_length_exceeded" in names or _OVERFLOW.search(told.message)):
         return "context_length"
+    if status == 429 and _PER_MINUTE.search(told.message):
+        return "rate_limited"
     if status == 429 and (names & _NO_CREDIT_CODES or _NO_CREDIT.search(told.message)):
         return "quota"
     return kind

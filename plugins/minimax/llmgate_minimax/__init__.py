@@ -44,17 +44,31 @@ _KEY = Secret("env:MINIMAX_API_KEY")
 class MiniMaxSettings:
     """Settings of one instance."""
 
-    api_key: Annotated[Secret, Meta(description="The key: `env:NAME`, `file:PATH` or the key itself.")] = _KEY
+    api_key: Annotated[
+        Secret,
+        Meta(description="The key: `env:NAME`, `file:PATH` or the key itself; by default `env:MINIMAX_API_KEY`."),
+    ] = _KEY
     region: Annotated[
-        Literal["global", "china"], Meta(description="Where the account is; a key works only in its own region.")
+        Literal["global", "china"],
+        Meta(description="Where the account is: `api.minimax.io` or `api.minimax.cn`. A key works only in its own."),
     ] = "global"
     base_url: Annotated[
-        str | None, Meta(pattern="^https?://", description="Takes the place of the region's address, with its `/v1`.")
+        str | None,
+        Meta(
+            pattern="^https?://",
+            description="Takes the place of the region's address, with its `/v1`. Must be https, loopback excepted.",
+        ),
     ] = None
-    models: Annotated[tuple[str, ...], Meta(description="What `/v1/models` lists.")] = tuple(CATALOGUE)
+    models: Annotated[
+        tuple[str, ...],
+        Meta(description="What `/v1/models` lists. Other ids may be asked for all the same."),
+    ] = tuple(CATALOGUE)
     reasoning: Annotated[
         Literal["split", "inline"],
-        Meta(description="Deliver reasoning in `reasoning_content`, or leave it as `<think>` in the content."),
+        Meta(
+            description="Deliver reasoning in `reasoning_content`, or leave it as `<think>` in the content. A "
+            "caller's own `reasoning_split` comes first."
+        ),
     ] = "split"
 
     def __post_init__(self) -> None:

@@ -29,16 +29,20 @@ class QwenSettings:
         ),
     ] = False
     enable_qwen_oauth_initial_rate_limit_retry: Annotated[
-        bool, Meta(description="Hold and retry the first recoverable rate limit.")
+        bool,
+        Meta(description="Hold the first recoverable rate limit of a request, wait, and try once more."),
     ] = True
     qwen_oauth_initial_rate_limit_retry_max_wait_seconds: Annotated[
-        Seconds, Meta(description="Upper bound of any such wait.")
+        Seconds,
+        Meta(description="Upper bound of any such wait, whatever the provider asks for."),
     ] = 10.0
     qwen_oauth_initial_rate_limit_retry_random_min_seconds: Annotated[
-        Seconds, Meta(description="Lower bound of the random wait, used where the provider names no time.")
+        Seconds,
+        Meta(description="Lower bound of the random wait, used where the provider names no time."),
     ] = 3.0
     qwen_oauth_initial_rate_limit_retry_random_max_seconds: Annotated[
-        Seconds, Meta(description="Upper bound of the random wait.")
+        Seconds,
+        Meta(description="Upper bound of the random wait; below the lower bound it is an error."),
     ] = 10.0
     credentials_path: Annotated[
         Path | None,
@@ -46,12 +50,24 @@ class QwenSettings:
     ] = None
     base_url: Annotated[
         str | None,
-        Meta(pattern="^https?://", description="Takes the place of the credential file's `resource_url`."),
+        Meta(
+            pattern="^https?://",
+            description="The API's address, with its `/v1`, in place of the credential file's `resource_url`: for "
+            "simulators and private gateways. The token is sent there, so plain http is an error, loopback excepted.",
+        ),
     ] = None
-    oauth_base_url: Annotated[str, Meta(pattern="^https?://", description="The issuer that refreshes tokens.")] = (
-        "https://chat.qwen.ai"
-    )
-    models: Annotated[tuple[str, ...], Meta(description="What `/v1/models` lists.")] = MODELS
+    oauth_base_url: Annotated[
+        str,
+        Meta(
+            pattern="^https?://",
+            description="The issuer of the login, which refreshes tokens. The refresh token is sent there, so plain "
+            "http is an error, loopback excepted.",
+        ),
+    ] = "https://chat.qwen.ai"
+    models: Annotated[
+        tuple[str, ...],
+        Meta(description="What `/v1/models` lists. Other ids may be asked for all the same."),
+    ] = MODELS
 
     def __post_init__(self) -> None:
         """Raises ValueError for crossed bounds of the random wait, and for addresses that no token may be sent to."""

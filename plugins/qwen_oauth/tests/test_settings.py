@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from llmgate_core.config import GatewayConfig, Places, decode_extra, load
-from llmgate_core.settings import decode, flags, json_schema
+from llmgate_core.settings import decode, flags
 from llmgate_qwen_oauth.settings import MODELS, OVERRIDE_FLAG, QwenSettings
 
 PLUGIN = Path(__file__).parents[1]
@@ -177,29 +176,6 @@ def test_equal_bounds_and_zero_are_no_mistake() -> None:
 
 
 # --- the README -----------------------------------------------------------------------------------------------------
-
-
-def readme_table() -> list[tuple[str, str, str]]:
-    """Key, type and default of each row of the README's table of settings."""
-    text = (PLUGIN / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| [^|]+ \|$", text, re.MULTILINE)
-    return [(key, kind.strip(), default.strip()) for key, kind, default in rows]
-
-
-def in_words(schema: dict[str, Any]) -> str:
-    """A schema's type, as the README's table says it."""
-    if "anyOf" in schema:
-        return " or ".join(in_words(arm) for arm in schema["anyOf"])
-    if schema["type"] == "array":
-        return f"list of {in_words(schema['items'])}s"
-    kind: str = "text" if schema["type"] == "string" else schema["type"]
-    return f"{kind} >= {schema['minimum']:g}" if "minimum" in schema else kind
-
-
-def test_the_readmes_table_is_the_schema() -> None:
-    properties = json_schema(QwenSettings)["properties"]
-    wanted = [(key, in_words(schema), f"`{json.dumps(schema['default'])}`") for key, schema in properties.items()]
-    assert readme_table() == wanted
 
 
 def test_the_standing_comes_before_anything_else_in_the_readme() -> None:

@@ -1,0 +1,59 @@
+"""What the pages say of settings is generated from the settings' own schema.
+
+To renew the tables: LLMGATE_UPDATE_REFERENCE=1 pytest tests/test_reference.py; then read the difference.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmgate_core.plugins import load, settings_type
+from llmgate_core.settings import json_schema
+
+ROOT = Path(__file__).parent.parent
+TABLES = {
+    "minimax": ROOT / "plugins" / "minimax" / "README.md",
+    "openai-compatible": ROOT / "docs" / "configuration.md",
+    "qwen-oauth": ROOT / "plugins" / "qwen_oauth" / "README.md",
+}
+MARKED = re.compile(r"(?<=<!-- settings -->\n).*?(?=<!-- end of settings -->)", re.DOTALL)
+
+
+def kind(schema: dict[str, Any]) -> str:
+    """A schema's type in words."""
+    if "anyOf" in schema:
+        return " or ".join(kind(arm) for arm in schema["anyOf"])
+    if "enum" in schema:
+        return " or ".join(f"`{value}`" for value in schema["enum"])
+    if schema["type"] == "array":
+        return f"list of {kind(schema['items'])}s"
+    words = {"string": "text", "boolean": "true or false"}.get(schema["type"], schema["type"])
+    return f"{words} >= {schema['minimum']:g}" if "minimum" in schema else words
+
+
+def table(schema: dict[str, Any]) -> str:
+    """One row a setting."""
+    rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for name, one in schema["properties"].items():
+        default = "required" if name in schema["required"] else "see there"
+        if "default" in one:
+            default = f"`{json.dumps(one['default'])}`"
+        rows.append(f"| `{name}` | {kind(one)} | {default} | {one['description']} |")
+    return "\n".join(rows) + "\n"
+
+
+@pytest.mark.parametrize(("name", "page"), TABLES.items(), ids=TABLES.keys())
+def test_the_table_of_settings_is_the_schema(name: str, page: Path) -> None:
+    settings = settings_type(load([name]).connectors[name])
+    assert settings is not None
+    wanted, text = table(json_schema(settings)), page.read_text(encoding="utf-8")
+    if os.environ.get("LLMGATE_UPDATE_REFERENCE"):
+        page.write_text(MARKED.sub(lambda _: wanted, text), encoding="utf-8")
+        return
+    assert MARKED.findall(text) == [wanted], "renew it as this file's docstring says"
