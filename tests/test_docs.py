@@ -322,7 +322,8 @@ def test_json_is_json(block: Block) -> None:
 
 
 def test_every_python_block_of_the_plugin_page_is_tried_here() -> None:
-    assert set(python_files()) == {"acme.py", "acme_quirks.py", "test_acme.py", "upstream.py"}
+    tried = {"acme.py", "acme_quirks.py", "test_acme.py", "upstream.py", "acme_oauth.py", "test_acme_oauth.py"}
+    assert set(python_files()) == tried
 
 
 def backend_at(folder: Path, name: str, url: str) -> list[str]:
@@ -374,6 +375,25 @@ def test_the_tests_of_the_plugin_page_pass(checkout: Path) -> None:
     status, said = run(checkout, [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_acme.py"])
     assert status == 0, said
     assert "3 passed" in said
+
+
+def test_the_oauth_tests_of_the_plugin_page_pass(checkout: Path) -> None:
+    options = ["-q", "-p", "no:cacheprovider", "-W", "error"]
+    status, said = run(checkout, [sys.executable, "-m", "pytest", *options, "test_acme_oauth.py"])
+    assert status == 0, said
+    assert "3 passed" in said
+
+
+def test_the_oauth_tests_of_the_plugin_page_see_a_refresh_token_that_is_not_kept(
+    checkout: Path, tmp_path: Path
+) -> None:
+    kept = 'self.refresh_token = body.get("refresh_token", self.refresh_token)'
+    files = python_files()
+    assert kept in files["acme_oauth.py"]
+    (tmp_path / "acme_oauth.py").write_text(files["acme_oauth.py"].replace(kept, "pass"), encoding="utf-8")
+    (tmp_path / "test_acme_oauth.py").write_text(files["test_acme_oauth.py"], encoding="utf-8")
+    status, said = run(tmp_path, [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"])
+    assert (status, "2 failed, 1 passed" in said) == (1, True), said
 
 
 def test_the_stand_in_of_the_plugin_page_answers(checkout: Path) -> None:

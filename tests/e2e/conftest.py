@@ -199,7 +199,9 @@ class Portal:
 
     def reset(self) -> None:
         """As good as new, with a token that is alive."""
-        self.simulator.__dict__.update(token_seconds=3600.0, refresh_delay=0.0, chunk_pause=0.0, dead_tier=False)
+        self.simulator.token_seconds = 3600.0
+        self.simulator.refresh_delay = self.simulator.chunk_pause = 0.0
+        self.simulator.dead_tier = False
         self.log_in()
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""What a connector's author tests with: the conformance suite, and servers on real loopback sockets.
+"""What a connector's author tests with: the conformance suite, servers on real loopback sockets, an OAuth issuer.
 
 The names resolve lazily (PEP 562), so importing this package imports no third-party library.
 """
@@ -9,7 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .client import http_client
     from .loopback import LoopbackServer
+    from .oauth import OAuthAnswer, OAuthRefused, OAuthRequest, OAuthRules, OAuthSimulator, OAuthTokens
     from .scripted import Exchange, ReceivedRequest, Script, ScriptedUpstream
     from .suite import ConnectorSuite
 
@@ -17,12 +19,33 @@ _HOMES = {
     "ConnectorSuite": "suite",
     "Exchange": "scripted",
     "LoopbackServer": "loopback",
+    "OAuthAnswer": "oauth",
+    "OAuthRefused": "oauth",
+    "OAuthRequest": "oauth",
+    "OAuthRules": "oauth",
+    "OAuthSimulator": "oauth",
+    "OAuthTokens": "oauth",
     "ReceivedRequest": "scripted",
     "Script": "scripted",
     "ScriptedUpstream": "scripted",
+    "http_client": "client",
 }
 
-__all__ = ["ConnectorSuite", "Exchange", "LoopbackServer", "ReceivedRequest", "Script", "ScriptedUpstream"]
+__all__ = [
+    "ConnectorSuite",
+    "Exchange",
+    "LoopbackServer",
+    "OAuthAnswer",
+    "OAuthRefused",
+    "OAuthRequest",
+    "OAuthRules",
+    "OAuthSimulator",
+    "OAuthTokens",
+    "ReceivedRequest",
+    "Script",
+    "ScriptedUpstream",
+    "http_client",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -185,11 +185,27 @@ def test_a_refresh_token_serves_once(tmp_path: Path) -> None:
     at_desk(tmp_path, test)
 
 
+def test_a_refresh_by_a_wrong_client_cannot_be_told_from_a_dead_one_but_by_us(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        old = desk.credentials()["refresh_token"]
+        form = {"grant_type": "refresh_token", "client_id": "x"}
+        replies = [await desk.token(**form, refresh_token=old), await desk.refresh("made-up")]
+        dead = {"error": "invalid_request", "error_description": "Invalid refresh token or client_id"}
+        assert [(reply.status_code, reply.json()) for reply in replies] == [(400, dead)] * 2
+        assert desk.simulator.refusals == [
+            "invalid_request: The client_id is missing or unknown.",
+            "invalid_request: The refresh token is missing, unknown or revoked.",
+        ]
+
+    at_desk(tmp_path, test)
+
+
 def test_of_many_refreshes_at_once_one_is_granted(tmp_path: Path) -> None:
     async def test(desk: Desk) -> None:
         old = desk.credentials()["refresh_token"]
         replies = await asyncio.gather(*(desk.refresh(old) for _ in range(10)))
         assert sorted(reply.status_code for reply in replies) == [200] + [400] * 9
+        assert desk.simulator.reused == [old] * 9
 
     at_desk(tmp_path, test)
 
@@ -318,6 +334,21 @@ def test_the_device_flow(tmp_path: Path) -> None:
         assert (await desk.chat(tokens["access_token"])).status_code == 200
         assert (await desk.refresh(tokens["refresh_token"])).status_code == 200
         assert (await desk.poll(device["device_code"])).status_code == 401, "a device code serves once"
+
+    at_desk(tmp_path, test)
+
+
+def test_the_device_reply_has_the_documented_members(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        device = (await desk.device()).json()
+        page = f"{desk.simulator.url}/authorize"
+        assert device == {
+            "device_code": device["device_code"],
+            "user_code": device["user_code"],
+            "verification_uri": page,
+            "verification_uri_complete": f"{page}?user_code={device['user_code']}&client=qwen-code",
+            "expires_in": 900,
+        }
 
     at_desk(tmp_path, test)
 

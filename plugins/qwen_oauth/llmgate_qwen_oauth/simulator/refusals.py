@@ -1,4 +1,4 @@
-"""How the simulator says no: the two error formats of the provider, as one exception."""
+"""How the simulated API says no: the provider's error format, as an exception."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer, not a fault
-    """The provider would refuse this.
+    """The API would refuse this.
 
     Args:
         status: the HTTP status.
@@ -19,11 +19,6 @@ class Refused(Exception):  # noqa: N818 - it is an answer, not a fault
         self.status = status
         self.body = body
         self.reason = reason
-
-
-def oauth_refusal(status: int, error: str, description: str) -> Refused:
-    """An answer of the token and device endpoints (RFC 6749, section 5.2)."""
-    return Refused(status, {"error": error, "error_description": description}, f"{error}: {description}")
 
 
 def api_refusal(status: int, code: str, message: str, reason: str = "") -> Refused:

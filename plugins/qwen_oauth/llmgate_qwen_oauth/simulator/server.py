@@ -1,4 +1,4 @@
-"""The simulator's rim: one ASGI application that is both the OAuth issuer and the API, and its controls."""
+"""The simulator's rim: the API beside the test kit's OAuth issuer on one port, and the controls of both."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl
 
 from llmgate_core import SimulatorSetup
-from llmgate_core.testing import LoopbackServer
+from llmgate_core.testing import OAuthRefused, OAuthSimulator
 
 from . import answers, shape
-from .issuer import Issuer, Terms
-from .refusals import Refused, api_refusal, oauth_refusal
+from .controls import IssuerAttribute, IssuerSeconds
+from .issuer_rules import RULES
+from .refusals import Refused, api_refusal
 
 _Receive = Callable[[], Awaitable[dict[str, Any]]]
 _Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -61,7 +61,6 @@ class _Request:
 
     method: str
     path: str
-    query: str
     headers: Mapping[str, str]
     raw: bytes
 
@@ -72,7 +71,7 @@ class QwenSimulator:
     Attributes to set, at any time:
         now: the clock, Unix time in seconds.
         token_seconds: how long access tokens issued from now on live.
-        refresh_delay: seconds between granting a refresh (the old token is spent) and answering it.
+        refresh_delay: seconds between granting a refresh (the old token is spent) and answering it; polls wait too.
         chunk_pause: seconds between the writes of a stream.
         poll_seconds: a device that polls sooner than this is told to slow down; 0 allows everything.
         device_seconds: how long new device codes live.
@@ -81,44 +80,40 @@ class QwenSimulator:
 
     Attributes to read:
         url: `http://127.0.0.1:PORT`, once started.
+        issuer: the OAuth issuer, as the test kit has it.
         chats: chat requests that were answered by the model, not refused.
+        issued: access tokens issued so far, those of `write_credentials` included.
         token_requests: requests to the token endpoint, refused ones included.
+        refreshes: refresh requests granted so far.
         seen: every request to the API, in order, refused ones included.
         refusals: why requests were refused, in words.
+        reused: refresh tokens that were presented again after they had been spent.
     """
 
+    now = IssuerAttribute[Callable[[], float]]()
+    refresh_delay = IssuerAttribute[float]()
+    omit_on_refresh = IssuerAttribute[set[str]]()
+    token_seconds = IssuerSeconds()
+    poll_seconds = IssuerSeconds()
+    device_seconds = IssuerSeconds()
+    url = IssuerAttribute[str]()
+    issued = IssuerAttribute[int]()
+    token_requests = IssuerAttribute[int]()
+    refreshes = IssuerAttribute[int]()
+    reused = IssuerAttribute[list[str]]()
+    refusals = IssuerAttribute[list[str]]()
+
     def __init__(self, *, token_seconds: float = 60.0, now: Callable[[], float] = time.time) -> None:
-        self.now = now
-        self.token_seconds = token_seconds
-        self.refresh_delay = 0.0
         self.chunk_pause = 0.005
-        self.poll_seconds = 0.0
-        self.device_seconds = 900.0
-        self.omit_on_refresh: set[str] = set()
         self.dead_tier = False
-        self.url = ""
         self.chats = 0
-        self.token_requests = 0
         self.seen: list[SeenRequest] = []
-        self.refusals: list[str] = []
-        self._issuer = Issuer(secrets.token_hex(4))
-        self._api_failures: deque[_Canned] = deque()
-        self._token_failures: deque[_Canned] = deque()
-        self._server = LoopbackServer(self._app)
-
-    @property
-    def issued(self) -> int:
-        """Access tokens issued so far, those of `write_credentials` included."""
-        return self._issuer.issued
-
-    @property
-    def refreshes(self) -> int:
-        """Refresh requests granted so far."""
-        return self._issuer.refreshes
+        self.issuer = OAuthSimulator(replace(RULES, token_seconds=token_seconds), api=self._app, now=now)
+        self._failures: deque[_Canned] = deque()
 
     async def start(self, folder: Path) -> SimulatorSetup:
         """Listens; writes `folder/oauth_creds.json` with an expired access token and a live refresh token."""
-        self.url = await self._server.start()
+        await self.issuer.start()
         path = folder / "oauth_creds.json"
         self.write_credentials(path, expired=True)
         extra = {
@@ -130,14 +125,14 @@ class QwenSimulator:
 
     async def aclose(self) -> None:
         """Stops; may be called twice."""
-        await self._server.aclose()
+        await self.issuer.aclose()
 
     def write_credentials(self, path: Path, *, expired: bool = False) -> None:
         """Logs in behind everybody's back: writes a credential file as the Qwen CLI does, mode 0600.
 
         `expired` makes the access token one that has expired a minute ago; the refresh token is live.
         """
-        tokens = self._issuer.issue(self.now(), -60.0 if expired else self.token_seconds)
+        tokens = self.issuer.issue(-60.0 if expired else None)
         content = {
             "access_token": tokens.access,
             "refresh_token": tokens.refresh,
@@ -153,23 +148,23 @@ class QwenSimulator:
 
     def fail_next(self, n: int, status: int, body: Any = b"", headers: Mapping[str, str] | None = None) -> None:
         """The next `n` chat requests get this answer, whatever they ask. bytes and str go out as they are."""
-        self._api_failures.extend([_Canned(status, body, headers or {})] * n)
+        self._failures.extend([_Canned(status, body, headers or {})] * n)
 
     def fail_refresh_next(self, n: int, status: int, body: Any = b"", headers: Mapping[str, str] | None = None) -> None:
         """The next `n` requests to the token endpoint (refreshes and polls) get this answer."""
-        self._token_failures.extend([_Canned(status, body, headers or {})] * n)
+        self.issuer.fail_next(n, status, body, headers)
 
     def revoke_access(self) -> None:
         """Makes every access token that is alive invalid at once."""
-        self._issuer.revoke_access()
+        self.issuer.revoke_access()
 
     def approve(self, user_code: str) -> None:
         """The user says yes in the browser. Raises KeyError when no device shows this code."""
-        self._issuer.decide(user_code, approve=True)
+        self.issuer.approve(user_code)
 
     def deny(self, user_code: str) -> None:
         """The user says no in the browser. Raises KeyError when no device shows this code."""
-        self._issuer.decide(user_code, approve=False)
+        self.issuer.deny(user_code)
 
     async def _app(self, scope: dict[str, Any], receive: _Receive, send: _Send) -> None:
         if scope["type"] != "http":
@@ -179,55 +174,20 @@ class QwenSimulator:
             await self._route(request, send)
         except Refused as refused:
             self.refusals.append(refused.reason)
-            await _answer(send, refused.status, _with_request_id(refused.body))
+            await _answer(send, refused.status, {**refused.body, "request_id": secrets.token_hex(16)})
 
     async def _route(self, request: _Request, send: _Send) -> None:
-        routes = {
-            ("POST", "/api/v1/oauth2/device/code"): self._device_code,
-            ("POST", "/api/v1/oauth2/token"): self._token,
-            ("GET", "/authorize"): self._authorize,
-            ("POST", "/v1/chat/completions"): self._chat,
-        }
-        handler = routes.get((request.method, request.path))
-        if handler is None:
-            reason = f"no route {request.method} {request.path}"
-            raise api_refusal(404, "NotFound", "Not Found", reason)
-        await handler(request, send)
-
-    async def _device_code(self, request: _Request, send: _Send) -> None:
-        await _answer(send, 200, self._issuer.device_code(_form(request), self._terms()))
-
-    async def _token(self, request: _Request, send: _Send) -> None:
-        self.token_requests += 1
-        try:
-            if self._token_failures:
-                canned = self._token_failures.popleft()
-            else:
-                canned = _Canned(200, self._issuer.token(_form(request), self._terms()))
-        finally:
-            await asyncio.sleep(self.refresh_delay)
-        await _answer(send, canned.status, canned.body, canned.headers)
-
-    async def _authorize(self, request: _Request, send: _Send) -> None:
-        """The page behind the login link: opening it is saying yes."""
-        user_code = parse_qs(request.query).get("user_code", [""])[0]
-        try:
-            self.approve(user_code)
-        except KeyError:
-            await _answer(send, 404, "No device shows this code.")
-        else:
-            await _answer(send, 200, "Approved. You can close this page.")
+        if (request.method, request.path) != ("POST", "/v1/chat/completions"):
+            raise api_refusal(404, "NotFound", "Not Found", f"no route {request.method} {request.path}")
+        await self._chat(request, send)
 
     async def _chat(self, request: _Request, send: _Send) -> None:
         self.seen.append(SeenRequest(request.headers, _decoded(request.raw), request.raw))
-        if self._api_failures:
-            canned = self._api_failures.popleft()
+        if self._failures:
+            canned = self._failures.popleft()
             await _answer(send, canned.status, canned.body, canned.headers)
             return
-        self._issuer.check(request.headers.get("authorization", ""), self.now())
-        if self.dead_tier:
-            message = "invalid access token or token expired"
-            raise api_refusal(401, "invalid_api_key", message, "the free tier is dead")
+        self._check(request.headers.get("authorization", ""))
         body = shape.read_chat(request.raw, request.headers.get("content-type", ""))
         self.chats += 1
         answer = answers.compose(body, self.chats, self.now())
@@ -236,22 +196,21 @@ class QwenSimulator:
         else:
             await _answer(send, 200, answers.reply(answer))
 
+    def _check(self, authorization: str) -> None:
+        message = "invalid access token or token expired"
+        try:
+            self.issuer.check(authorization)
+        except OAuthRefused as refused:
+            raise api_refusal(401, "invalid_api_key", message, refused.reason) from None
+        if self.dead_tier:
+            raise api_refusal(401, "invalid_api_key", message, "the free tier is dead")
+
     async def _stream(self, send: _Send, answer: answers.Answer, include_usage: bool) -> None:
         await send(_start(200, {"content-type": "text/event-stream; charset=utf-8"}))
         for data in answers.stream(answer, include_usage):
             await send({"type": "http.response.body", "body": data, "more_body": True})
             await asyncio.sleep(self.chunk_pause)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    def _terms(self) -> Terms:
-        return Terms(
-            now=self.now(),
-            token_seconds=self.token_seconds,
-            url=self.url,
-            omit=frozenset(self.omit_on_refresh),
-            poll_seconds=self.poll_seconds,
-            device_seconds=self.device_seconds,
-        )
 
 
 async def _read(scope: dict[str, Any], receive: _Receive) -> _Request:
@@ -262,27 +221,7 @@ async def _read(scope: dict[str, Any], receive: _Receive) -> _Request:
         parts.append(message.get("body", b""))
         more = message.get("more_body", False)
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-    query = scope["query_string"].decode("latin-1")
-    return _Request(scope["method"], scope["path"], query, headers, b"".join(parts))
-
-
-def _form(request: _Request) -> dict[str, str]:
-    """The fields of a form body; raises Refused for any other content type, JSON above all."""
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type != "application/x-www-form-urlencoded":
-        raise oauth_refusal(400, "invalid_request", "The body must be application/x-www-form-urlencoded.")
-    try:
-        pairs = parse_qsl(request.raw.decode("ascii"), keep_blank_values=True, strict_parsing=True)
-    except ValueError:
-        raise oauth_refusal(400, "invalid_request", "The form is malformed.") from None
-    if len(dict(pairs)) != len(pairs):
-        raise oauth_refusal(400, "invalid_request", "A form field is repeated.")
-    return dict(pairs)
-
-
-def _with_request_id(body: dict[str, Any]) -> dict[str, Any]:
-    is_api = isinstance(body["error"], dict)  # the issuer's errors are plain strings, and have no id
-    return {**body, "request_id": secrets.token_hex(16)} if is_api else body
+    return _Request(scope["method"], scope["path"], headers, b"".join(parts))
 
 
 def _decoded(raw: bytes) -> Any:
