@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from llmgate_core.backends import Backends, Readiness, World, build
+from llmgate_core.backoff import BackoffRules
 from llmgate_core.config import BackendConfig, GatewayConfig, Origin, TimeoutsConfig
 from llmgate_core.connectors import Connector, Instance, ModelInfo
 from llmgate_core.credentials import Credential, CredentialStatus
@@ -156,6 +157,16 @@ def test_what_core_raises_is_told_at_the_line_of_the_plugin_that_led_there() -> 
     with pytest.raises(PluginError) as caught:
         made(acme("one"), connector=type("Broken", (Acme,), {"credentials": credentials}))
     assert str(caught.value).endswith(f"({__file__}:{credentials.__code__.co_firstlineno + 1})")
+
+
+def test_a_backoff_that_is_none_is_told_in_words_and_need_not_be_offered() -> None:
+    with pytest.raises(PluginError, match=r"its `backoff\(\)` returned a `float`, not `BackoffRules` or None"):
+        made(acme("one"), connector=type("Broken", (Acme,), {"backoff": lambda _: 1.0}))
+    assert made(acme("one"))["acme.one"].backoff is None
+    rules = BackoffRules(max_wait=3.0)
+    (backend,) = made(acme("one"), connector=type("Patient", (Acme,), {"backoff": lambda _: rules}))
+    assert backend.backoff is not None
+    assert backend.backoff.rules == rules
 
 
 @pytest.mark.parametrize(

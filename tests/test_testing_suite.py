@@ -17,6 +17,7 @@ import pytest
 
 from llmgate_core import (
     ApiKey,
+    BackoffRules,
     ConnectorError,
     Credential,
     CredentialProvider,
@@ -374,6 +375,16 @@ class WaitsBackwards(Acme):
         return Policy(lambda error, attempt: (error.retry_after or 0.0) - 1 if attempt == 1 else None)
 
 
+class BackoffAsNumber(Acme):
+    def backoff(self) -> Any:
+        return 10.0
+
+
+class BackoffForEver(Acme):
+    def backoff(self) -> BackoffRules:
+        return BackoffRules(max_wait=float("inf"))
+
+
 class ModelsAsTexts(Acme):
     async def models(self, credential: Callable[[], Awaitable[Credential]]) -> Sequence[ModelInfo]:
         return [model.id for model in await super().models(credential)]  # type: ignore[misc]
@@ -443,6 +454,8 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (LogsHeaders, "test_log_records_hold_no_secret", "one of logger llmgate.conformance does"),
     (RetriesForEver, "test_retry_ends", "after 100 attempts it still waits for `timeout`"),
     (WaitsBackwards, "test_retry_waits_are_finite_and_not_negative", "it answered -1.0 for `disabled`"),
+    (BackoffAsNumber, "test_backoff_is_rules_or_nothing", "returned a `float`"),
+    (BackoffForEver, "test_backoff_is_rules_or_nothing", "raised `ValueError` \\(`max_wait` must be finite"),
     (ModelsAsTexts, "test_models", "sequence of `ModelInfo`"),
 ]
 

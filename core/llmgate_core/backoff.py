@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ class BackoffRules:
         longest: seconds for which an upstream's hint is believed; then one request tries.
         probe_wait: seconds that the others wait for the outcome of that one.
         gap: seconds between two of those that are released afterwards, on average.
+
+    Raises:
+        ValueError: a time is negative or not finite.
     """
 
     max_wait: float
@@ -36,6 +40,11 @@ class BackoffRules:
     longest: float = 1800.0
     probe_wait: float = 30.0
     gap: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("max_wait", "longest", "probe_wait", "gap"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` must be finite seconds, not below 0")
 
 
 class Backoff:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from ...backend_sections import TYPE
+from ...backoff import BackoffRules
 from ...connectors import Connector, HttpReply
 from ...credentials import Credential, CredentialStatus
 from ...errors import ConnectorError, Kind
@@ -267,6 +268,22 @@ class RetryChecks(Subject):
                     f"`retry().delay()` must answer None or finite seconds, not below 0; it answered {wait!r} for "
                     f"`{error.kind}` with retry_after={error.retry_after}",
                 )
+
+    def test_backoff_is_rules_or_nothing(self, tmp_path: Path) -> None:
+        """What a connector offers for all its requests together can be used; it need not offer any."""
+        connector = self.connector(self.instance(Untouchable(), tmp_path))
+        if not hasattr(connector, "backoff"):
+            return
+        try:
+            found = connector.backoff()
+        except Exception as error:
+            raise AssertionError(
+                f"`backoff()` must return `BackoffRules` or None, and raised {described(error)}"
+            ) from error
+        promise(
+            isinstance(found, BackoffRules | None),
+            f"`backoff()` must return `BackoffRules` or None, and returned a `{type(found).__name__}`",
+        )
 
     def _policy(self, folder: Path) -> RetryPolicy:
         connector: Connector = self.connector(self.instance(Untouchable(), folder))
