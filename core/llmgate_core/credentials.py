@@ -76,7 +76,7 @@ class NoCredential:
 
     async def renew(self, rejected: Credential) -> Credential:
         """There is nothing to renew."""
-        raise ConnectorError("auth", "the upstream asks for a credential, and none is configured")
+        raise ConnectorError("auth", "the upstream asks for a credential, and none is configured: give the backend one in its `extra`")
 
     def status(self) -> CredentialStatus:
         """Always ready."""
