@@ -25,7 +25,8 @@ if TYPE_CHECKING:
         UpstreamReply,
         Verdict,
     )
-    from .credentials import ApiKey, Credential, CredentialProvider, CredentialStatus, NoCredential
+    from .credentials import ApiKey, Credential, CredentialProvider, CredentialStatus, LoginScreen, NoCredential
+    from .device_flow import DeviceFlow, SlowDown, device_login
     from .dialects.chat import upstream_error
     from .errors import ConnectorError, GatewayError, Kind, RequestError
     from .hookspecs import hookimpl
@@ -46,6 +47,7 @@ _HOMES = {
     "Credential": "credentials",
     "CredentialProvider": "credentials",
     "CredentialStatus": "credentials",
+    "DeviceFlow": "device_flow",
     "Frontend": "connectors",
     "GatewayError": "errors",
     "GatewayRequest": "request",
@@ -54,6 +56,7 @@ _HOMES = {
     "Instance": "connectors",
     "Kind": "errors",
     "Leaf": "selector",
+    "LoginScreen": "credentials",
     "Meta": "settings",
     "MissingSecret": "settings",
     "ModelInfo": "connectors",
@@ -69,9 +72,11 @@ _HOMES = {
     "Secret": "settings",
     "Simulator": "connectors",
     "SimulatorSetup": "connectors",
+    "SlowDown": "device_flow",
     "UpstreamCall": "connectors",
     "UpstreamReply": "connectors",
     "Verdict": "connectors",
+    "device_login": "device_flow",
     "hookimpl": "hookspecs",
     "upstream_error": "dialects.chat",
 }
@@ -86,6 +91,7 @@ __all__ = [
     "Credential",
     "CredentialProvider",
     "CredentialStatus",
+    "DeviceFlow",
     "Frontend",
     "GatewayError",
     "GatewayRequest",
@@ -94,6 +100,7 @@ __all__ = [
     "Instance",
     "Kind",
     "Leaf",
+    "LoginScreen",
     "Meta",
     "MissingSecret",
     "ModelInfo",
@@ -109,9 +116,11 @@ __all__ = [
     "Secret",
     "Simulator",
     "SimulatorSetup",
+    "SlowDown",
     "UpstreamCall",
     "UpstreamReply",
     "Verdict",
+    "device_login",
     "hookimpl",
     "upstream_error",
 ]
