@@ -173,7 +173,9 @@ def read_device_code(status: int, fields: Mapping[str, Any], flow: DeviceFlow) -
     """
     if not 200 <= status < 300 or fields.get("error"):
         kind: Kind = "rate_limited" if status == 429 else "unavailable" if status >= 500 else "denied"
-        raise ConnectorError(kind, f"the issuer does not let a login begin: {_in_words(status, fields)}", status=status)
+        told = f"the issuer does not let a login begin: {_in_words(status, fields)}"
+        then = "see whether the plugin has a newer version" if kind == "denied" else "try again in some minutes"
+        raise ConnectorError(kind, f"{told}; {then}", status=status)
     device_code, user_code = (_shown(fields.get(name)) for name in ("device_code", "user_code"))
     link = _link(fields.get("verification_uri_complete")) or _link(fields.get("verification_uri"))
     seconds = _positive(fields.get("expires_in"))

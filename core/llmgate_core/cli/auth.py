@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..backends import Backend, Backends
     from ..config import GatewayConfig
     from ..plugins import PluginSet
+    from ..selector import Names
 
 T = TypeVar("T")
 
@@ -201,10 +202,17 @@ def refuse_misspelt(ctx: click.Context, named: str, config: GatewayConfig, plugi
     names = dataclasses.replace(config, backends=written).names()
     if named in names.candidates or named.removesuffix(".default") in plugins.connectors:
         return
+    if nearest_backend(named, names):
+        raise no_such_backend(ctx, named, names)
+
+
+def no_such_backend(ctx: click.Context, named: str, names: Names) -> click.UsageError:
+    """What to say of a name that no backend has."""
+    from ..selector import nearest_backend
+
     near = nearest_backend(named, names)
-    if near or "." in named:
-        hint = f"did you mean `{near}`?" if near else f"backends: {', '.join(names.listed) or 'none'}"
-        raise click.UsageError(f"there is no backend `{named}`; {hint}", ctx)
+    hint = f"did you mean `{near}`?" if near else f"backends: {', '.join(names.listed) or 'none'}"
+    return click.UsageError(f"there is no backend `{named}`; {hint}", ctx)
 
 
 def one(ctx: click.Context, backends: Backends, named: str) -> str:
@@ -212,9 +220,10 @@ def one(ctx: click.Context, backends: Backends, named: str) -> str:
     found = backends.names.candidates.get(named, ())
     if len(found) > 1:
         raise click.UsageError(f"`{named}` has several instances; say which: `{'`, `'.join(found)}`", ctx)
-    if not found or found[0] in backends.names.disabled:
-        why = "is switched off (`enabled: false`)" if found else "is none"
-        raise click.UsageError(f"the backend `{named}` {why}; see `llmgate auth status`", ctx)
+    if not found:
+        raise no_such_backend(ctx, named, backends.names)
+    if found[0] in backends.names.disabled:
+        raise click.UsageError(f"backend `{named}` is switched off by `enabled: false` in its configuration", ctx)
     return found[0]
 
 
