@@ -48,7 +48,7 @@ class QwenSettings:
         str | None,
         Meta(pattern="^https?://", description="Takes the place of the credential file's `resource_url`."),
     ] = None
-    oauth_base_url: Annotated[str, Meta(pattern="^https?://", description="The issuer that refreshes tokens.")] = (
+    oauth_base_url: Annotated[str, Meta(pattern="^https?://", description="Who logs in and refreshes tokens.")] = (
         "https://chat.qwen.ai"
     )
     models: Annotated[tuple[str, ...], Meta(description="What `/v1/models` lists.")] = MODELS
