@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import doctest
 import io
 import json
@@ -25,6 +26,7 @@ from typing import Any
 import httpx
 import pytest
 
+from llmgate_core import app
 from llmgate_core.cli import main
 from llmgate_core.config import GatewayConfig, Places, decode_extra, load
 from llmgate_core.errors import KINDS
@@ -322,8 +324,8 @@ def test_json_is_json(block: Block) -> None:
 
 
 def test_every_python_block_of_the_plugin_page_is_tried_here() -> None:
-    tried = {"acme.py", "acme_quirks.py", "test_acme.py", "upstream.py", "acme_oauth.py", "test_acme_oauth.py"}
-    assert set(python_files()) == tried
+    tried = {"acme.py", "acme_quirks.py", "acme_login.py", "test_acme.py", "upstream.py"}
+    assert set(python_files()) == tried | {"acme_oauth.py", "test_acme_oauth.py"}
 
 
 def backend_at(folder: Path, name: str, url: str) -> list[str]:
@@ -369,6 +371,35 @@ def test_the_connector_with_quirks_mends_what_the_page_says(checkout: Path, tmp_
     assert upstream.requests[1].json()["stream_options"] == {"include_usage": True}
     assert upstream.requests[1].headers["x-acme-session"] == "session-1"
     assert {model["id"] for model in listed} >= {"acme-quirks:small", "acme-quirks:large"}
+
+
+def test_the_connector_with_a_login_logs_in(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    polls = 0
+
+    async def issuer(exchange: Exchange) -> None:
+        nonlocal polls
+        if exchange.request.path == "/device":
+            code = {"device_code": "secret-device", "user_code": "ACME-1", "expires_in": 60}
+            await exchange.reply(200, {**code, "verification_uri": "https://acme.example/go"})
+            return
+        polls += 1
+        reply = {"access_token": "secret-token"} if polls > 1 else {"error": "authorization_pending"}
+        await exchange.reply(200 if polls > 1 else 400, reply)
+
+    async def at_once(seconds: float) -> None:
+        """Does not wait."""
+
+    world = dataclasses.replace(app.real_world(), home=tmp_path, sleep=at_once)
+    monkeypatch.setattr(app, "real_world", lambda: world)
+    with ScriptedUpstream.in_thread(issuer) as upstream:
+        command = ["auth", "login", "acme-login", "--plugin", str(checkout / "acme_login.py")]
+        status, said = run_here(tmp_path, [*command, "--acme-issuer", upstream.url], {})
+    assert status == 0, said
+    assert "https://acme.example/go\n  code ACME-1\n" in said
+    assert said.endswith(f"acme-login.default: logged in; the token is in {tmp_path}/.acme-token\n")
+    assert "secret" not in said
+    assert (tmp_path / ".acme-token").read_text() == "secret-token"
+    assert (tmp_path / ".acme-token").stat().st_mode & 0o777 == 0o600
 
 
 def test_the_tests_of_the_plugin_page_pass(checkout: Path) -> None:

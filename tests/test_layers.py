@@ -20,7 +20,7 @@ LEVELS = (
     {"errors"},
     {"request", "selector", "retry", "backoff", "credentials", "settings", "secret", "wire", "sse"},
     {"connectors"},
-    {"hookspecs", "mending", "openai_compatible", "upstream", "dialects", "translate", "policies"},
+    {"hookspecs", "mending", "openai_compatible", "upstream", "dialects", "translate", "policies", "device_flow"},
     {
         "plugins",
         "config",
@@ -50,6 +50,7 @@ DOORS = {
     "pluggy": ("plugins.py", "hookspecs.py"),
     "pytest": ("testing/",),
     "rich": ("report.py",),
+    "segno": ("report.py",),
     "starlette": ("frontends/", "app.py"),
     "uvloop": ("cli/",),
     "yaml": ("yaml_file.py",),

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from llmgate_core import device_flow
 from llmgate_core.cli import main
 from llmgate_core.config import Places, decode_extra, load
 from llmgate_core.dialects import chat
@@ -190,6 +191,14 @@ COMMANDS = {
     "a backend that is not ready": ["check", "--config", "unready.yaml"],
     "a selector that is wrong": ["explain", "--config", "unready.yaml", "local:m?temperatur=1"],
     "a body that is not JSON": ["explain", "--config", "unready.yaml", "local:m", "--body", "unready.yaml"],
+    "a login without a configuration": ["auth", "login"],
+    "a login where there is a key": ["auth", "login", "local", "--config", "unready.yaml"],
+    "a login nowhere": ["auth", "login", "--config", "unready.yaml"],
+    "a login at a backend that is misspelt": ["auth", "login", "loacl", "--config", "unready.yaml"],
+    "a login at two backends": ["auth", "login", "local", "other", "--config", "unready.yaml"],
+    "a switched-off login": ["auth", "login", "local", "--config", "off.yaml"],
+    "credentials": ["auth", "status", "--config", "unready.yaml"],
+    "an unknown command of `auth`": ["auth", "logon"],
 }
 
 LOCAL = "backends: {local: {type: openai-compatible, extra: {base_url: 'http://127.0.0.1:9', api_key: 'env:NOT_SET'}}}"
@@ -198,6 +207,7 @@ FILES = {
     "open.yaml": f"server: {{host: 0.0.0.0}}\n{LOCAL}\n",
     "unset.yaml": f"auth: {{api_keys: ['env:NOT_SET']}}\n{LOCAL}\n",
     "unready.yaml": f"{LOCAL}\n",
+    "off.yaml": "backends: {local: {type: openai-compatible, extra: {base_url: 'http://127.0.0.1:9'}, enabled: false}}",
 }
 
 
@@ -218,6 +228,31 @@ def command_line(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
             status = ended.code
         printed = capsys.readouterr()
         yield f"{name}: llmgate {' '.join(arguments)}", f"{printed.out}{printed.err}(status {status})"
+
+
+# --- the device flow -------------------------------------------------------------------------------------------------
+
+BEGINNINGS: dict[str, tuple[int, dict[str, Any]]] = {
+    "refused": (400, {"error": "invalid_client", "error_description": MARKER}),
+    "refused in other words": (403, {"error": MARKER}),
+    "too often": (429, {}),
+    "broken": (502, {}),
+    "no code": (200, {}),
+    "a link that is none": (
+        200,
+        {"device_code": MARKER, "user_code": "A", "verification_uri": "javascript:x", "expires_in": 9},
+    ),
+}
+
+
+def logins() -> Section:
+    flow = device_flow.DeviceFlow("https://x/device", "https://x/token", "client", "scope")
+    for name, (status, fields) in BEGINNINGS.items():
+        yield f"the beginning: {name}", raised(partial(device_flow.read_device_code, status, fields, flow))
+    ends = (device_flow.EXPIRED, device_flow.DENIED, device_flow.LIMITED)
+    for end in ends:
+        yield f"the end: {end.kind}", end.reason
+    yield "the end: nothing was heard", device_flow.UNHEARD.format("HTTP 503")
 
 
 # --- callers ---------------------------------------------------------------------------------------------------------
@@ -428,6 +463,7 @@ def test_messages_are_those_that_were_read(
         written("A backend's `extra`", extras(folders[1])),
         written("Plugins", plugins(folders[2])),
         written("The command line", command_line(folders[3], monkeypatch, capsys)),
+        written("The device flow", logins()),
         written("Selectors", selectors()),
         written("A selector's query", queries()),
         written("Request bodies", bodies()),

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
         UpstreamReply,
         Verdict,
     )
-    from .credentials import ApiKey, Credential, CredentialProvider, CredentialStatus, NoCredential
+    from .credentials import ApiKey, Credential, CredentialProvider, CredentialStatus, LoginScreen, NoCredential
+    from .device_flow import DeviceFlow, SlowDown, device_login
     from .dialects.chat import reported_error, upstream_error
     from .errors import ConnectorError, GatewayError, Kind, RequestError
     from .hookspecs import hookimpl
@@ -49,6 +50,7 @@ _HOMES = {
     "Credential": "credentials",
     "CredentialProvider": "credentials",
     "CredentialStatus": "credentials",
+    "DeviceFlow": "device_flow",
     "Frontend": "connectors",
     "GatewayError": "errors",
     "GatewayRequest": "request",
@@ -57,6 +59,7 @@ _HOMES = {
     "Instance": "connectors",
     "Kind": "errors",
     "Leaf": "selector",
+    "LoginScreen": "credentials",
     "Mender": "mending",
     "Meta": "settings",
     "MissingSecret": "settings",
@@ -73,9 +76,11 @@ _HOMES = {
     "Secret": "settings",
     "Simulator": "connectors",
     "SimulatorSetup": "connectors",
+    "SlowDown": "device_flow",
     "UpstreamCall": "connectors",
     "UpstreamReply": "connectors",
     "Verdict": "connectors",
+    "device_login": "device_flow",
     "hookimpl": "hookspecs",
     "reported_error": "dialects.chat",
     "upstream_error": "dialects.chat",
@@ -92,6 +97,7 @@ __all__ = [
     "Credential",
     "CredentialProvider",
     "CredentialStatus",
+    "DeviceFlow",
     "Frontend",
     "GatewayError",
     "GatewayRequest",
@@ -100,6 +106,7 @@ __all__ = [
     "Instance",
     "Kind",
     "Leaf",
+    "LoginScreen",
     "Mender",
     "Meta",
     "MissingSecret",
@@ -116,9 +123,11 @@ __all__ = [
     "Secret",
     "Simulator",
     "SimulatorSetup",
+    "SlowDown",
     "UpstreamCall",
     "UpstreamReply",
     "Verdict",
+    "device_login",
     "hookimpl",
     "reported_error",
     "upstream_error",

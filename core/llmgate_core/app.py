@@ -160,6 +160,25 @@ def create_app(
     return gateway
 
 
+@asynccontextmanager
+async def open_backends(
+    config: GatewayConfig, plugins: PluginSet, world: World | None = None
+) -> AsyncIterator[Backends]:
+    """The backends of a checked configuration without a gateway around them, for commands; closed at the end.
+
+    Raises:
+        PluginError: the constructor of a connector raised.
+    """
+    world = world or real_world()
+    upstream = Upstream(world.environ)
+    backends = build(config, plugins, upstream, world)
+    try:
+        yield backends
+    finally:
+        await backends.aclose()
+        await upstream.aclose()
+
+
 def caller_keys(config: GatewayConfig, environ: Mapping[str, str], redactor: Redactor) -> list[KnownKey]:
     """The keys of `auth.api_keys`, revealed, known to the redactor, and kept as digests.
 

@@ -164,6 +164,19 @@ def with_default_backend(config: GatewayConfig, problems: list[Problem]) -> Gate
     return config
 
 
+def with_backend(config: GatewayConfig, name: str, source: str) -> GatewayConfig:
+    """The configuration with the backend `name`, made from its connector's defaults if it has none of that name.
+
+    Args:
+        name: as somebody wrote it; one that can be no connector's, `.default` apart, is left to who looks it up.
+        source: where it was written, for what turns out to be wrong with it.
+    """
+    connector = name.removesuffix(".default")
+    if name in config.names().candidates or not TYPE.fullmatch(connector):
+        return config
+    return dataclasses.replace(config, backends=(*config.backends, BackendConfig(connector, origin=Origin(source))))
+
+
 def _origin_of_default(config: GatewayConfig) -> Origin:
     where = config.problem(("default_backend",), "")
     return Origin(where.source, where.line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from .errors import ConnectorError
 from .secret import MissingSecret, Secret, strike
@@ -44,14 +44,19 @@ class CredentialStatus:
     Args:
         ready: whether a request may be tried with it.
         detail: one sentence without secrets; when not ready, with the next step.
+        facts: what `llmgate auth status` prints besides, label -> text, in this order. No secrets.
     """
 
     ready: bool
     detail: str
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 class CredentialProvider(Protocol):
-    """Where a backend's credentials come from. The core calls it from one task at a time."""
+    """Where a backend's credentials come from. The core calls it from one task at a time.
+
+    It may besides offer any of CanLogIn, CanRefresh and CanLogOut, by having the method: `llmgate auth` serves it then.
+    """
 
     async def get(self) -> Credential:
         """The credential for the next attempt, refreshed if it is about to expire.
@@ -67,6 +72,56 @@ class CredentialProvider(Protocol):
         """What can be said at once, without network."""
 
 
+class LoginScreen(Protocol):
+    """Where somebody who logs in is told what to do; nothing that reaches it may be secret."""
+
+    def say(self, text: str) -> None:
+        """Shows a sentence or a paragraph."""
+
+    def show_code(self, link: str, code: str, seconds: float) -> None:
+        """Shows the link to open, the code that its page shows or asks for, and how long both are valid."""
+
+
+@runtime_checkable
+class CanLogIn(Protocol):
+    """A credential provider for `llmgate auth login`."""
+
+    async def login(self, screen: LoginScreen) -> str:
+        """Logs in, with the user's help, and keeps the new credential.
+
+        It may be cancelled (Ctrl-C) at any await, and must then leave everything as it was: change things in one
+        step, at the end.
+
+        Returns:
+            What was done, in one sentence without secrets.
+
+        Raises:
+            ConnectorError: it did not work; with the reason and the next step.
+        """
+
+
+@runtime_checkable
+class CanRefresh(Protocol):
+    """A credential provider for `llmgate auth refresh`."""
+
+    async def refresh(self) -> str:
+        """Gets a new token now, whether or not the old one has ended; not cancelled half-way.
+
+        Returns, raises: as `login`.
+        """
+
+
+@runtime_checkable
+class CanLogOut(Protocol):
+    """A credential provider for `llmgate auth logout`."""
+
+    async def logout(self) -> str:
+        """Removes the credential from this machine; that there is none is no failure.
+
+        Returns, raises: as `login`.
+        """
+
+
 class NoCredential:
     """For upstreams that ask for none."""
 
@@ -76,7 +131,9 @@ class NoCredential:
 
     async def renew(self, rejected: Credential) -> Credential:
         """There is nothing to renew."""
-        raise ConnectorError("auth", "the upstream asks for a credential, and none is configured: give the backend one in its `extra`")
+        raise ConnectorError(
+            "auth", "the upstream asks for a credential, and none is configured: give the backend one in its `extra`"
+        )
 
     def status(self) -> CredentialStatus:
         """Always ready."""

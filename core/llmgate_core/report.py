@@ -51,6 +51,71 @@ def print_banner(gateway: Gateway, address: Sequence[Any], notes: Sequence[str])
     out.file.flush()
 
 
+class TerminalScreen:
+    """The LoginScreen of the command line: plain lines, and a QR code where the terminal can show one."""
+
+    def __init__(self) -> None:
+        self._out = console()
+
+    def say(self, text: str) -> None:
+        """A paragraph."""
+        self._line(text)
+
+    def show_code(self, link: str, code: str, seconds: float) -> None:
+        """The link, the code, the link once more for a telephone's camera, and how long there is time."""
+        self._line("Open this link in a browser, here or on another device, and compare the code:")
+        self._line(f"\n  {link}\n  code {code}\n")
+        signs = qr_lines(link)
+        if can_show(self._out, signs):
+            for line in signs:
+                self._out.print(line, style="bright_white on black", markup=False)
+        left = f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+        self._line(f"Waiting for {left} at most until it is confirmed; Ctrl-C gives up.")
+
+    def _line(self, text: str) -> None:
+        # What comes from an issuer must not be able to command the terminal.
+        shown = "".join(sign if sign.isprintable() or sign == "\n" else "?" for sign in text)
+        self._out.print(shown, markup=False)
+
+
+def qr_lines(text: str) -> list[str]:
+    """A QR code (ISO/IEC 18004) with its quiet zone, two rows of modules a line; what is light is drawn."""
+    import segno
+
+    rows = [[not dark for dark in row] for row in segno.make_qr(text).matrix_iter(border=4)]
+    rows += [[True] * len(rows[0])] * (len(rows) % 2)
+    signs = {(True, True): "█", (True, False): "▀", (False, True): "▄", (False, False): " "}
+    pairs = zip(rows[::2], rows[1::2], strict=True)
+    return ["".join(signs[two] for two in zip(upper, lower, strict=True)) for upper, lower in pairs]
+
+
+def can_show(out: Console, lines: Sequence[str]) -> bool:
+    """Whether somebody looks at a terminal that is wide enough, and whose encoding has these signs."""
+    try:
+        "".join(lines).encode(out.encoding)
+    except UnicodeEncodeError:
+        return False
+    return out.file.isatty() and not out.is_dumb_terminal and out.width >= max(map(len, lines))
+
+
+def print_credentials(rows: Sequence[Mapping[str, Any]]) -> None:
+    """What each backend has to show: whether it is ready, then a line for each fact."""
+    out = console()
+    for row in rows:
+        mark = "[green]ready[/]    " if row["ready"] else "[yellow]not ready[/]"
+        out.print(f"{mark}  [bold]{escape(row['backend'])}[/]: {escape(row['detail'])}")
+        shown = {**row["facts"]}
+        if row["refused"]:
+            shown["requests"] = f"refused: {row['refused']}"
+        if row["offers"]:
+            shown["llmgate auth"] = ", ".join(row["offers"])
+        width = max(map(len, shown), default=0)
+        for label, text in shown.items():
+            out.print(f"           {label:<{width}}  {text}", markup=False)
+    if not rows:
+        out.print("no backend is enabled")
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A plain table."""
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")

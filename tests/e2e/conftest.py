@@ -26,7 +26,7 @@ ADDRESS = re.compile(r"llmgate listens on (http://\S+)")
 PATIENCE = 20.0
 """Seconds after which an event that was waited for is taken for one that will never come."""
 
-SECRET_MARKS = ("simulated-access-", "simulated-refresh-", "sk-e2e-")
+SECRET_MARKS = ("simulated-access-", "simulated-refresh-", "simulated-device-", "sk-e2e-")
 """Every token and key of these tests holds one of these, so that a leak is found wherever it is printed."""
 
 MISHAPS = ("Traceback (most recent call last)", "was never awaited", "was never retrieved", "Task was destroyed")
@@ -136,7 +136,11 @@ class Shell:
 
     def serve(self, *arguments: str, **environ: str) -> Process:
         """Spawns `llmgate serve`; `environ` comes on top of the shell's."""
-        process = Process(("serve", *arguments), self.folder, {**self.environ, **environ})
+        return self.spawn("serve", *arguments, **environ)
+
+    def spawn(self, *arguments: str, **environ: str) -> Process:
+        """Spawns any `llmgate` that has to be talked to while it runs."""
+        process = Process(arguments, self.folder, {**self.environ, **environ})
         self._processes.append(process)
         return process
 

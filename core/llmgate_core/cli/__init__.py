@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from ..errors import ConfigError, GatewayError
+from ..errors import ConfigError, ConnectorError, GatewayError
 
 COMMANDS = {
     "serve": "Run the gateway.",
@@ -16,6 +16,7 @@ COMMANDS = {
     "plugins": "Show what is installed, what it brings, and what is wrong with it.",
     "models": "List what can be asked for.",
     "explain": "Show how a request would be routed, step by step.",
+    "auth": "Log in to backends and out, and show what credentials there are.",
     "schema": "Print the JSON Schema of the configuration and of every connector.",
 }
 
@@ -39,7 +40,24 @@ class StartRefused(Exception):  # noqa: N818 - it reads as what it is
         click.echo(f"llmgate: {self.message}", err=True)
 
 
-class Commands(click.Group):
+class SuggestingGroup(click.Group):
+    """Names the sub-command that was probably meant where there is none of that name."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with a suggestion."""
+        known = self.list_commands(ctx)
+        if args[0] not in known and not args[0].startswith("-"):
+            from ..settings import did_you_mean
+
+            close = did_you_mean(args[0], known)
+            way_out = f"did you mean `{close}`?" if close else f"see `{ctx.command_path} --help`"
+            ctx.fail(f"no such command `{args[0]}`; {way_out}")
+        return super().resolve_command(ctx, args)
+
+
+class Commands(SuggestingGroup):
     """Knows its sub-commands by name, so that `--help` need not import them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -52,19 +70,6 @@ class Commands(click.Group):
             return None
         command: click.Command = importlib.import_module(f".{name}", __name__).command
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with a suggestion where the name is unknown."""
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
-            from ..settings import did_you_mean
-
-            close = did_you_mean(args[0], COMMANDS)
-            ctx.fail(
-                f"no such command `{args[0]}`; " + (f"did you mean `{close}`?" if close else "see `llmgate --help`")
-            )
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in `--help`."""
@@ -91,6 +96,9 @@ def main() -> None:
         for problem in error.problems:
             click.echo(str(problem), err=True)
         sys.exit(EXIT_USAGE)
+    except ConnectorError as error:
+        click.echo(f"llmgate: {error}", err=True)
+        sys.exit(EXIT_FAILED)
     except GatewayError as error:
         click.echo(f"llmgate: {error}", err=True)
         sys.exit(EXIT_USAGE)

@@ -27,6 +27,8 @@ NOTHING_CONFIGURED = (
     "(config/config.example.yaml shows every key), or name a backend with `--default-backend`."
 )
 
+COMMAND_LINE = "the command line"
+
 # Flag, key in the configuration, environment variable.
 OVERRIDES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("host", ("server", "host"), "LLMGATE_HOST"),
@@ -138,16 +140,20 @@ class Prepared:
     loaded: Loaded
 
 
-def prepare(ctx: click.Context, flags: Mapping[str, Any], adjust: Adjust | None = None) -> Prepared:
+def prepare(
+    ctx: click.Context, flags: Mapping[str, Any], adjust: Adjust | None = None, backend: str | None = None
+) -> Prepared:
     """Reads the configuration that `flags` mean, and loads its plugins.
 
     Args:
         adjust: what is changed once the plugins are known, such as by flags of theirs.
+        backend: one that must be there; where no file has it, it is made from its connector's defaults.
 
     Raises:
         ConfigError: with every problem of files, flags, plugins and their settings, at once.
         StartRefused: nothing is configured at all.
     """
+    from ..backend_sections import with_backend
     from ..checks import find_problems
     from ..config import load
     from ..errors import ConfigError
@@ -155,11 +161,11 @@ def prepare(ctx: click.Context, flags: Mapping[str, Any], adjust: Adjust | None 
 
     places = find(flags)
     given = overrides(ctx, flags)
-    if places.main is None and places.instances is None and ("default_backend",) not in given:
+    if finds_nothing(flags) and ("default_backend",) not in given and backend is None:
         refuse_misspelt_flags(ctx, flags)
         raise StartRefused(NOTHING_CONFIGURED, EXIT_USAGE)
     loaded = load(places, given)
-    config = loaded.config
+    config = with_backend(loaded.config, backend, COMMAND_LINE) if backend else loaded.config
     plugins = load_plugins(config.plugin_names(), files=flags.get("plugin_files", ()), block=blocked(config))
     config = adjust(config, plugins) if adjust else config
     if problems := [*loaded.problems, *find_problems(config, plugins)]:
@@ -174,6 +180,12 @@ def refuse_misspelt_flags(ctx: click.Context, flags: Mapping[str, Any]) -> None:
 
     if ctx.args:
         refuse_unknown(ctx, plugin_flags(load_all(flags.get("plugin_files", ()), blocked(None))))
+
+
+def finds_nothing(flags: Mapping[str, Any]) -> bool:
+    """Whether there is no file that `flags` and the current folder could mean."""
+    places = find(flags)
+    return places.main is None and places.instances is None
 
 
 def find(flags: Mapping[str, Any]) -> Places:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
@@ -28,6 +28,44 @@ class PluginFlagsCommand(click.Command):
         for connector, flags in plugin_flags(load_all(block=configuration.blocked(None))).items():
             with formatter.section(f"Options of connector {connector}"):
                 formatter.write_dl([(flag.name, flag.description) for flag in flags])
+
+
+class BackendCommand(PluginFlagsCommand):
+    """Takes BACKEND besides flags; it arrives as the parameter `backend`, None where it was left out."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; of what is left, the word that is no plugin flag's value is BACKEND."""
+        super().parse_args(ctx, args)
+        words, ctx.args = split_words(ctx.args, self._valued(ctx))
+        if len(words) > 1:
+            ctx.fail(f"`{ctx.command_path}` takes one backend; see `{ctx.command_path} --help`")
+        ctx.params["backend"] = words[0] if words else None
+        return ctx.args
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """For the first line of `--help`."""
+        return [*super().collect_usage_pieces(ctx), "[BACKEND]"]
+
+    def _valued(self, ctx: click.Context) -> set[str]:
+        """Flags of all installed plugins that take a value. Loads them only where there is a flag to look up."""
+        if not any(argument.startswith("-") for argument in ctx.args):
+            return set()
+        from ..plugins import load_all
+
+        known = plugin_flags(load_all(ctx.params.get("plugin_files", ()), configuration.blocked(None)))
+        return {flag.name for flags in known.values() for flag in flags if flag.type is not bool}
+
+
+def split_words(arguments: Iterable[str], valued: Collection[str]) -> tuple[list[str], list[str]]:
+    """The words among `arguments`; and the rest: flags, and the values of those in `valued`."""
+    words: list[str] = []
+    rest: list[str] = []
+    value_follows = False
+    for argument in arguments:
+        is_word = not (value_follows or argument.startswith("-"))
+        (words if is_word else rest).append(argument)
+        value_follows = not value_follows and argument in valued
+    return words, rest
 
 
 def plugin_flags(plugins: PluginSet) -> dict[str, list[Flag]]:

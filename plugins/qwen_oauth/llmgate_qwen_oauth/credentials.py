@@ -7,12 +7,14 @@ change the file at any moment; whoever has logged in last is right.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from pathlib import Path
 
-from llmgate_core import ConnectorError, Credential, CredentialStatus, Instance
+from llmgate_core import ConnectorError, Credential, CredentialStatus, Instance, LoginScreen
 
-from . import store
+from . import login, store
 from .addresses import api_base
+from .durations import words as _words
 from .failures import DEAD_TIER
 from .refresh import refreshed, unavailable
 from .settings import QwenSettings
@@ -74,7 +76,15 @@ class QwenCredentials:
         return self._credential(await self._refresh(current))
 
     def status(self) -> CredentialStatus:
-        """Whether the file is usable, and for how long its token lasts."""
+        """Whether the file is usable, and for how long its token lasts; with what there is to know of it."""
+        try:
+            current: Stored | None = self._load()
+        except ConnectorError:
+            current = None
+        facts = login.facts(self.path, current, self._settings.base_url, self._instance.clock())
+        return dataclasses.replace(self._state(), facts=facts)
+
+    def _state(self) -> CredentialStatus:
         try:
             current = self._load()
             self._check_alive(current)
@@ -197,7 +207,38 @@ class QwenCredentials:
         return ConnectorError("auth", self._login(f"the refresh token in {self.path} is no longer accepted"))
 
     def _login(self, what: str) -> str:
-        return f"{what}; log in with the Qwen CLI, which writes this file (a running gateway notices)"
+        command = f"llmgate auth login {self._instance.name.removesuffix('.default')}"
+        return f"{what}; log in with `{command}`, or with the Qwen CLI (a running gateway notices)"
+
+    # --- for `llmgate auth` --------------------------------------------------------------------------------------
+
+    async def login(self, screen: LoginScreen) -> str:
+        """Logs in and writes the file anew; nothing of an older one is kept. Until then nothing is changed.
+
+        Raises:
+            ConnectorError: it was not confirmed, or the file cannot be written.
+        """
+        brought = await login.logged_in(self._settings.oauth_base_url, self._instance, screen)
+        # Not in a thread: so Ctrl-C, which cancels an await, comes before the file is replaced or after we are done.
+        login.keep(self.path, brought)
+        return f"logged in: {self.status().detail}"
+
+    async def refresh(self) -> str:
+        """Refreshes the token now, however long it may still be valid.
+
+        Raises:
+            ConnectorError: as `get`; also when the new token cannot be written, as this process is about to end.
+        """
+        self._seen = None
+        await self._refresh(self._load())
+        if self._unsaved is not None:
+            told = f"the token was refreshed, but {self.path} cannot be written: the new one is lost, the old one spent"
+            raise ConnectorError("auth", self._login(f"{told}; make the file writable"))
+        return f"refreshed: {self.status().detail}"
+
+    async def logout(self) -> str:
+        """Deletes the file, which nothing else in here does; raises ConnectorError when that fails."""
+        return login.removed(self.path)
 
 
 def _fingerprint(path: Path) -> tuple[int, ...] | None:
@@ -206,10 +247,3 @@ def _fingerprint(path: Path) -> tuple[int, ...] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _words(seconds: float) -> str:
-    """A duration for people."""
-    if seconds < 120:
-        return f"{max(0, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 7200 else f"{round(seconds / 3600)} h"

@@ -25,7 +25,7 @@ from llmgate_qwen_oauth.settings import QwenSettings
 from llmgate_qwen_oauth.store import Unusable
 
 NOW = 1_700_000_000.0
-NEXT_STEP = "log in with the Qwen CLI, which writes this file (a running gateway notices)"
+NEXT_STEP = "log in with `llmgate auth login qwen-oauth`, or with the Qwen CLI (a running gateway notices)"
 REFRESHED = {
     "access_token": "access-SECRET-2",
     "refresh_token": "refresh-SECRET-2",
