@@ -58,8 +58,8 @@ class TerminalScreen:
         self._out = console()
 
     def say(self, text: str) -> None:
-        """A paragraph."""
-        self._line(text)
+        """A paragraph; on a terminal its lines break between words."""
+        self._line(text, wrap=self._out.is_terminal)
 
     def show_code(self, link: str, code: str, seconds: float) -> None:
         """The link, the code, the link once more for a telephone's camera, and how long there is time."""
@@ -72,10 +72,10 @@ class TerminalScreen:
         left = f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
         self._line(f"Waiting for {left} at most until it is confirmed; Ctrl-C gives up.")
 
-    def _line(self, text: str) -> None:
+    def _line(self, text: str, *, wrap: bool = False) -> None:
         # What comes from an issuer must not be able to command the terminal.
         shown = "".join(sign if sign.isprintable() or sign == "\n" else "?" for sign in text)
-        self._out.print(shown, markup=False)
+        self._out.print(shown, markup=False, soft_wrap=not wrap)
 
 
 def qr_lines(text: str) -> list[str]:
