@@ -434,6 +434,7 @@ def unreadable(gateway: GatewayFactory) -> list[tuple[str, str]]:
                     writer.write_eof()
                 head, _, body = (await reader.read()).partition(b"\r\n\r\n")
                 writer.close()
+                await writer.wait_closed()
                 error = json.loads(body)["error"]
                 said.append((name, f"{error['message']}\n(HTTP {head.split()[1].decode()}, {error['code']})"))
 

@@ -144,3 +144,31 @@ def test_a_refused_client_is_waited_for_but_not_for_ever(monkeypatch: pytest.Mon
         writer.close()
 
     asyncio.run(run())
+
+
+def test_a_broken_body_holds_nobody_up_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    """The request still runs when the server hangs up on it."""
+
+    async def run() -> None:
+        begun = asyncio.Event()
+
+        async def waits(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "http":
+                await hello(scope, receive, send)
+                return
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            begun.set()
+            await asyncio.Event().wait()
+
+        server, port = await started(waits)
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n")
+        async with asyncio.timeout(10):
+            await begun.wait()
+            await server.aclose(0)
+        assert not server._connections
+        writer.close()
+
+    asyncio.run(run())
+    assert caplog.records == []

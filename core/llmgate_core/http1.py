@@ -125,6 +125,9 @@ class Protocol(H11Protocol):
             await self._refuse(fault)
             await self.send(Closed())
 
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Hypercorn's place to change to HTTP/2; what Requests lets through has no reason to."""
+
     async def _refuse(self, fault: Unreadable) -> None:
         unanswered = self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE)
         if self._refused and isinstance(self.stream, HTTPStream):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -78,7 +79,15 @@ async def send(running: RunningGateway, request: bytes, *, end: bool = False) ->
     except ConnectionError:
         return Seen(b"")
     finally:
-        writer.close()
+        await close(writer)
+
+
+async def close(writer: asyncio.StreamWriter) -> None:
+    """Closes, and waits until what is still to be sent has gone: a transport left behind would be a warning later."""
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(PATIENCE):
+            await writer.wait_closed()
 
 
 async def read_answer(reader: asyncio.StreamReader) -> bytes:
@@ -585,7 +594,7 @@ def test_a_bad_head_after_a_good_request_is_refused_too(gateway: GatewayFactory,
             assert "line 1" in error_of(refusal)["message"]
             await running.finished(2)
             log.check(access_lines=2)
-            writer.close()
+            await close(writer)
 
     asyncio.run(test())
 
@@ -666,7 +675,7 @@ def test_requests_to_upgrade_are_answered_in_http_1(gateway: GatewayFactory, log
             assert "/v1/realtime" in error_of(refusal)["message"]
             await running.finished(2)
             log.check(access_lines=2)
-            writer.close()
+            await close(writer)
 
     asyncio.run(test())
 
@@ -820,7 +829,7 @@ async def converse(running: RunningGateway, sent: bytes) -> list[Seen]:
         writer.write(sent)
         writer.write_eof()
         answers.feed_data(await reader.read())
-    writer.close()
+    await close(writer)
     answers.feed_eof()
     seen: list[Seen] = []
     while not answers.at_eof():
