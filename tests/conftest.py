@@ -149,7 +149,8 @@ def gateway() -> GatewayFactory:
             app = create_app(GatewayConfig(backends=(one,), **sections), plugins=plugins, world=world)
             if change:
                 change(app, plugins)
-            async with LoopbackServer(app.app) as url, httpx.AsyncClient(trust_env=False, timeout=10) as client:
+            server = LoopbackServer(app.app, refused=app.refused)
+            async with server as url, httpx.AsyncClient(trust_env=False, timeout=10) as client:
                 yield RunningGateway(url, app, upstream, client, finished)
 
     return start

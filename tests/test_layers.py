@@ -18,7 +18,7 @@ PLUGINS = ROOT / "plugins"
 # From the lowest to the highest: a module may import its own level and those below.
 LEVELS = (
     {"errors"},
-    {"request", "selector", "retry", "backoff", "credentials", "settings", "secret", "wire", "sse"},
+    {"request", "selector", "retry", "backoff", "credentials", "settings", "secret", "wire", "sse", "faults"},
     {"connectors"},
     {"hookspecs", "mending", "openai_compatible", "upstream", "dialects", "translate", "policies", "device_flow"},
     {
@@ -34,7 +34,7 @@ LEVELS = (
         "checks",
         "replies",
     },
-    {"app", "report", "frontends", "builtin", "server"},
+    {"app", "report", "frontends", "builtin", "server", "http1"},
     {"cli", "testing", "__main__"},
 )
 
@@ -42,10 +42,10 @@ LEVELS = (
 DOORS = {
     "aiohttp": ("upstream.py",),
     "click": ("cli/",),
-    "h11": ("testing/",),
+    "h11": ("http1.py", "testing/"),
     "httpx": ("upstream.py",),
     "httpx_aiohttp": ("upstream.py",),
-    "hypercorn": ("server.py",),
+    "hypercorn": ("server.py", "http1.py"),
     "msgspec": ("wire.py", "settings.py"),
     "pluggy": ("plugins.py", "hookspecs.py"),
     "pytest": ("testing/",),

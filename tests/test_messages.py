@@ -425,6 +425,58 @@ def upstreams(gateway: GatewayFactory) -> list[tuple[str, str]]:
     return said
 
 
+REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
+CHUNKED = REQUEST + b"transfer-encoding: chunked\r\n\r\n"
+UNREADABLE: dict[str, bytes] = {
+    "TLS": b"\x16\x03\x01\x02\x00\x01",
+    "not HTTP": b"%b\r\n\r\n",
+    "an empty first line": b"\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "a first line that is too long": b"GET /" + b"x" * 200_000,
+    "a head that is too large": REQUEST + b"x: " + b"y" * 200_000,
+    "a head that breaks off": REQUEST,
+    "no Host": b"GET / HTTP/1.1\r\n\r\n",
+    "two Hosts": REQUEST + b"host: %b\r\n\r\n",
+    "a length that is none": REQUEST + b"content-length: %b\r\n\r\n",
+    "two lengths": REQUEST + b"content-length: 1\r\ncontent-length: 2\r\n\r\n",
+    "a transfer coding": REQUEST + b"transfer-encoding: gzip\r\n\r\n",
+    "two transfer codings": REQUEST + b"transfer-encoding: chunked\r\n" * 2 + b"\r\n",
+    "a header without a colon": REQUEST + b"authorization %b\r\n\r\n",
+    "a header without a name": REQUEST + b": %b\r\n\r\n",
+    "a space before the colon": REQUEST + b"authorization : %b\r\n\r\n",
+    "a name that is none": REQUEST + b"(x): %b\r\n\r\n",
+    "a NUL": REQUEST + b"x-api-key: %b\x00\r\n\r\n",
+    "a header that goes on from nothing": b"GET / HTTP/1.1\r\n %b\r\n\r\n",
+    "a chunk without a size": CHUNKED + b"%b\r\n",
+    "a chunk of another size": CHUNKED + b"2\r\n%b\r\n",
+    "a chunk's line that is too long": CHUNKED + b"1" * 200_000,
+    "a bad header after the last chunk": CHUNKED + b"0\r\n%b\r\n\r\n",
+}
+
+
+def unreadable(gateway: GatewayFactory) -> list[tuple[str, str]]:
+    said: list[tuple[str, str]] = []
+
+    async def never(exchange: Exchange) -> None:
+        raise AssertionError("none of these may go up")
+
+    async def ask() -> None:
+        async with gateway(never) as running, asyncio.timeout(20):
+            for name, sent in UNREADABLE.items():
+                reader, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rsplit(":", 1)[1]))
+                writer.write(sent.replace(b"%b", MARKER.encode()))
+                if "breaks off" in name:
+                    writer.write_eof()
+                head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+                writer.close()
+                await writer.wait_closed()
+                error = json.loads(body)["error"]
+                said.append((name, f"{error['message']}\n(HTTP {head.split()[1].decode()}, {error['code']})"))
+
+    asyncio.run(ask())
+    return said
+
+
 def kinds() -> Section:
     for kind, facts in KINDS.items():
         answer = chat.error_answer(ConnectorError(kind, "what happened"), context="backend acme.default")
@@ -467,6 +519,7 @@ def test_messages_are_those_that_were_read(
         written("Selectors", selectors()),
         written("A selector's query", queries()),
         written("Request bodies", bodies()),
+        written("Requests that cannot be read", unreadable(gateway)),
         written("Upstreams and paths", upstreams(gateway)),
         written("Kinds of failure", kinds()),
     ]

@@ -6,10 +6,13 @@ import asyncio
 import logging
 import socket
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
+from llmgate_core import server as module
+from llmgate_core.errors import RequestError
 from llmgate_core.server import Server
 
 GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -26,8 +29,12 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"hi"})
 
 
+def refused(error: RequestError, client: str, method: str, path: str) -> tuple[Mapping[str, str], bytes]:
+    return {}, error.message.encode()
+
+
 async def started(app: Any) -> tuple[Server, int]:
-    server = Server(app, logging.getLogger("llmgate.testing.server"))
+    server = Server(app, logging.getLogger("llmgate.testing.server"), refused)
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     await server.start(listener)
@@ -115,3 +122,53 @@ def test_a_client_that_closed_its_side_is_hung_up_on_after_its_answer() -> None:
         await server.aclose(0)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("ends_by", ["the client", "giving up", "shutting down"])
+def test_a_refused_client_is_waited_for_but_not_for_ever(monkeypatch: pytest.MonkeyPatch, ends_by: str) -> None:
+    monkeypatch.setattr(module, "LEFTOVER_SECONDS", 0.05 if ends_by == "giving up" else 60)
+
+    async def run() -> None:
+        server, port = await started(hello)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"what is this\r\n\r\n")
+        async with asyncio.timeout(10):
+            assert b"line 1 of the request" in await reader.read()
+            assert len(server._connections) == 1
+            if ends_by == "the client":
+                writer.close()
+            if ends_by != "shutting down":
+                await asyncio.gather(*server._connections)
+            await server.aclose(30)
+        assert not server._connections
+        writer.close()
+
+    asyncio.run(run())
+
+
+def test_a_broken_body_holds_nobody_up_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    """The request still runs when the server hangs up on it."""
+
+    async def run() -> None:
+        begun = asyncio.Event()
+
+        async def waits(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "http":
+                await hello(scope, receive, send)
+                return
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            begun.set()
+            await asyncio.Event().wait()
+
+        server, port = await started(waits)
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n")
+        async with asyncio.timeout(10):
+            await begun.wait()
+            await server.aclose(0)
+        assert not server._connections
+        writer.close()
+
+    asyncio.run(run())
+    assert caplog.records == []

@@ -23,6 +23,7 @@ from .config import GatewayConfig
 from .connectors import ModelInfo, Policy
 from .errors import ConfigError, ConnectorError, PluginError, Problem, SelectorError
 from .executor import Answer, Budget, Executor
+from .faults import Refused
 from .frontends.access import Access, BadKeys, KnownKey
 from .frontends.rim import App, Rim, not_found
 from .observe import Redactor
@@ -53,7 +54,10 @@ class Catalogue:
 
 @dataclass
 class Gateway:
-    """What front ends call. `app` is the whole of it as an ASGI app; `interrupt` ends what is still running in it."""
+    """What front ends call. `app` is the whole of it as an ASGI app; `interrupt` ends what is still running in it.
+
+    `refused` is for our own server: it answers what did not become a request.
+    """
 
     config: GatewayConfig
     plugins: PluginSet
@@ -63,6 +67,7 @@ class Gateway:
     upstream: Upstream
     app: App
     interrupt: Callable[[], None] = lambda: None
+    refused: Refused | None = None
     closed: bool = False
 
     def route(self, text: str) -> RoutePlan:
@@ -154,7 +159,7 @@ def create_app(
     hosts = [config.server.host, *config.server.allowed_hosts]
     access = Access(keys, hosts, config.server.allowed_origins, BadKeys(time.monotonic))
     rim = Rim(_router(gateway), access, redactor, plugins.request_finished)
-    gateway.app, gateway.interrupt = rim, rim.interrupt
+    gateway.app, gateway.interrupt, gateway.refused = rim, rim.interrupt, rim.refused
     if origins := config.server.allowed_origins:
         gateway.app = CORSMiddleware(rim, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
     return gateway

@@ -105,6 +105,7 @@ class RequestRecord:
     """Everything that one request left behind: for the access log and for plugins. Holds no bodies and no secrets.
 
     Args:
+        method, path: as the caller sent them; empty where what came could not be read as a request.
         started: Unix time in seconds.
         seconds, first_byte_seconds: since `started`; the latter until our first body byte went out.
         bytes_in, bytes_out: body bytes from and to the caller.

@@ -7,6 +7,7 @@ keeps the socket of a client that has gone until the keep-alive time is over.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -14,30 +15,45 @@ from typing import Any
 
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.lifespan import Lifespan
+from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import parse_socket_addr
+
+from .faults import Refused
+from .http1 import Protocol
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI 3 application: `await app(scope, receive, send)`."""
 
 BACKLOG = 1024
 HEADERS_BYTES = 64 * 1024
+READ_BYTES = 64 * 1024
 KEEP_ALIVE_SECONDS = 75.0
 """Idle connections of callers: longer than the pools of usual clients keep them, so that they, not we, hang up."""
 
 LAST_WORDS_SECONDS = 1.0
 """What a request gets to say that it was cut off."""
 
+LEFTOVER_SECONDS = 10.0
+"""How long a client that was refused may go on sending, so that it reads why."""
+
 
 class Server:
     """One ASGI application on one listening socket, in the running loop; its lifespan included.
 
     Installs no signal handler. Logs nothing but exceptions that the application let out.
+
+    Args:
+        refused: answers what is no request, see `http1.Protocol`; the application must know `faults.FAULT` then.
     """
 
-    def __init__(self, app: AsgiApp, logger: logging.Logger) -> None:
+    def __init__(self, app: AsgiApp, logger: logging.Logger, refused: Refused | None = None) -> None:
         self._app = ASGIWrapper(app)
+        self._refused = refused
         self._config = _config(logger)
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._server: asyncio.Server | None = None
@@ -88,7 +104,9 @@ class Server:
         self._connections[task] = writer
         try:
             loop = asyncio.get_running_loop()
-            await Connection(self._app, loop, self._config, self._context, self._state, reader, writer)
+            served = Connection(self._app, loop, self._config, self._context, self._state, reader, writer)
+            served.refused = self._refused
+            await served
         except asyncio.CancelledError:
             pass  # only aclose() cancels; ending quietly keeps asyncio's stream callback from complaining
         finally:
@@ -107,16 +125,73 @@ class Server:
 
 
 class Connection(TCPServer):
-    """One connection; it ends when its client has gone, not when the keep-alive time is over."""
+    """One connection; it ends when its client has gone, not when the keep-alive time is over.
 
+    Attributes:
+        refused: answers what is no request.
+    """
+
+    protocol: Protocol  # type: ignore[assignment] # hypercorn's wrapper changes to HTTP/2; nothing else needs it
+    refused: Refused | None = None
     _client_gone = False
+
+    async def run(self) -> None:
+        """Serves the client until one side has closed the connection."""
+        try:
+            async with TaskGroup(self.loop) as self._task_group:
+                self.protocol = self._protocol()
+                await self.idle_task.restart(self._task_group, self._idle_timeout)
+                await self._read_data()
+        except OSError:
+            pass  # the client's doing
+        finally:
+            await self._close()
+
+    def _protocol(self) -> Protocol:
+        sock = self.writer.get_extra_info("socket")
+        client, server = (parse_socket_addr(sock.family, end()) for end in (sock.getpeername, sock.getsockname))
+        state = ConnectionState(self.state)
+        return Protocol(
+            self.app,
+            self.config,
+            self.context,
+            self._task_group,
+            state,
+            (client, server),
+            self.protocol_send,
+            self.refused,
+        )
+
+    async def protocol_send(self, event: Event) -> None:
+        """Writes to the client, or closes; after a refusal the client may first finish what it is sending."""
+        if isinstance(event, Closed) and self.protocol.done and not self._client_gone:
+            await self._close_slowly()
+        else:
+            await super().protocol_send(event)
+
+    async def _close_slowly(self) -> None:
+        # To close while the client's bytes arrive is a reset, which destroys the refusal on its way to it (RFC 9112,
+        # section 9.6). `_read_data` goes on reading, for nobody, until the client closes or this gives up.
+        with contextlib.suppress(OSError, RuntimeError):
+            self.writer.write_eof()
+        await self.idle_task.restart(self._task_group, self._give_up)
+
+    async def _give_up(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.context.terminated.wait(), LEFTOVER_SECONDS)
+        self.writer.transport.abort()
 
     async def _read_data(self) -> None:
         try:
-            await super()._read_data()
+            while data := await self.reader.read(READ_BYTES):
+                await self.protocol.handle(RawData(data))
+            await self.protocol.handle(RawData(b""))  # the end: what has begun will not be completed
+        except OSError:
+            pass  # reset by the client
         finally:
             self._client_gone = True
             await self.idle_task.stop()
+        await self.protocol.handle(Closed())
 
     async def _idle_timeout(self) -> None:
         if self._client_gone:  # an answer that ends after its caller has gone would begin to wait again

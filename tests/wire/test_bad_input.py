@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
+import socket
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmgate_core.sections import ServerConfig
+from llmgate_core.sections import AuthConfig, CallerSecret, ServerConfig
 from llmgate_core.testing import Exchange
 
 if TYPE_CHECKING:
@@ -29,6 +32,9 @@ CHAT = "/v1/chat/completions"
 
 
 async def answers(exchange: Exchange) -> None:
+    if exchange.request.json().get("stream"):
+        await exchange.sse({"choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]}, "[DONE]")
+        return
     await exchange.reply(200, ANSWER, {"content-type": "application/json"})
 
 
@@ -73,7 +79,15 @@ async def send(running: RunningGateway, request: bytes, *, end: bool = False) ->
     except ConnectionError:
         return Seen(b"")
     finally:
-        writer.close()
+        await close(writer)
+
+
+async def close(writer: asyncio.StreamWriter) -> None:
+    """Closes, and waits until what is still to be sent has gone: a transport left behind would be a warning later."""
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(PATIENCE):
+            await writer.wait_closed()
 
 
 async def read_answer(reader: asyncio.StreamReader) -> bytes:
@@ -468,26 +482,60 @@ def test_what_is_not_the_gateways_to_judge_goes_up(gateway: GatewayFactory, log:
 
 # --- below the application -------------------------------------------------------------------------------------
 
-NOT_HTTP = {
-    "noise": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 64 + b"\r\n\r\n",
-    "an old protocol": b"GET /\r\n\r\n",
-    "no host": b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 0\r\n\r\n",
-    "two hosts": http(GOOD, framing=f"host: localhost\r\ncontent-length: {len(GOOD)}\r\n"),
-    "a length that is a word": http(GOOD, framing="content-length: many\r\n"),
-    "a negative length": http(GOOD, framing="content-length: -1\r\n"),
-    "two lengths": http(GOOD, framing="content-length: 3\r\ncontent-length: 4\r\n"),
-    "an unknown transfer coding": http(GOOD, framing="transfer-encoding: gzip\r\n"),
-    "a NUL in a header": http(GOOD, framing="x: a\x00b\r\n"),
-    "a header without a colon": http(GOOD, framing="what is this\r\n"),
-    "a space before the colon": http(GOOD, framing="x : y\r\n"),
-    "a huge header": http(GOOD, framing=f"x: {'y' * 200_000}\r\n"),
-    "a huge path": http(GOOD, path="/" + "x" * 200_000),
+
+def line(number: int, wrong: str) -> tuple[str, ...]:
+    return (f"line {number} of the request's head", wrong)
+
+
+REQUEST_LINE = ("line 1", "`METHOD /path HTTP/1.1`")
+LENGTH = ("`Content-Length`",)
+CODING = ("`Transfer-Encoding`", "`chunked`")
+
+UNREADABLE = {
+    "TLS": Bad(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 64, 400, ("TLS", "`http://`")),
+    "noise": Bad(b"\x00\x01\x02", 400, REQUEST_LINE),
+    "an old protocol": Bad(b"GET /\r\n\r\n", 400, REQUEST_LINE),
+    "another protocol": Bad(b"EHLO example.org\r\n\r\n", 400, REQUEST_LINE),
+    "a space in the path": Bad(http(b"", path="/v1/a b"), 400, REQUEST_LINE),
+    "an empty first line": Bad(b"\r\n" + http(GOOD), 400, ("empty line",)),
+    "no host": Bad(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 0\r\n\r\n", 400, ("`Host` is missing",)),
+    "two hosts": Bad(http(GOOD, framing="host: localhost\r\n"), 400, ("`Host`", "more than once")),
+    "a length that is a word": Bad(http(GOOD, framing="content-length: many\r\n"), 400, LENGTH),
+    "a negative length": Bad(http(GOOD, framing="content-length: -1\r\n"), 400, LENGTH),
+    "an empty length": Bad(http(GOOD, framing="content-length:\r\n"), 400, LENGTH),
+    "a giant length": Bad(http(GOOD, framing=f"content-length: {'9' * 30}\r\n"), 400, LENGTH),
+    "two lengths": Bad(
+        http(GOOD, framing="content-length: 3\r\ncontent-length: 4\r\n"), 400, (*LENGTH, "different numbers")
+    ),
+    "two lengths in one": Bad(http(GOOD, framing="content-length: 3, 4\r\n"), 400, (*LENGTH, "different numbers")),
+    "an unknown transfer coding": Bad(http(GOOD, framing="transfer-encoding: gzip\r\n"), 400, CODING),
+    "chunked twice": Bad(http(GOOD, framing=CHUNKED + CHUNKED), 400, (*CODING, "more than once")),
+    "a NUL in a header": Bad(http(GOOD, framing="x: a\x00b\r\n"), 400, line(4, "0x00")),
+    "a bare CR in a header": Bad(http(GOOD, framing="x: a\rb\r\n"), 400, line(4, "0x0d")),
+    "a header without a colon": Bad(http(GOOD, framing="what is this\r\n"), 400, line(4, "no colon")),
+    "a header without a name": Bad(http(GOOD, framing=": x\r\n"), 400, line(4, "no name")),
+    "a space before the colon": Bad(http(GOOD, framing="x : y\r\n"), 400, line(4, "space before its colon")),
+    "an odd name": Bad(http(GOOD, framing="x(y): z\r\n"), 400, line(4, "its name")),
+    "a header that goes on from nothing": Bad(
+        b"GET /v1/models HTTP/1.1\r\n host: localhost\r\n\r\n", 400, line(2, "begins with a space")
+    ),
+    "a huge header": Bad(http(GOOD, framing=f"x: {'y' * 200_000}\r\n"), 431, ("head", "64 kB")),
+    "many headers": Bad(http(GOOD, framing="x: y\r\n" * 40_000), 431, ("head", "64 kB")),
+    "a huge path": Bad(http(GOOD, path="/" + "x" * 200_000), 414, ("line 1", "64 kB")),
+    "HTTP/2 from the start": Bad(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, ("HTTP/2.0", "HTTP/1.1")),
+    "HTTP/2 by name": Bad(http(GOOD).replace(b"HTTP/1.1", b"HTTP/2.0", 1), 400, ("HTTP/2.0", "HTTP/1.1")),
+    "HTTP/0.9 by name": Bad(http(GOOD).replace(b"HTTP/1.1", b"HTTP/0.9", 1), 400, ("HTTP/0.9", "HTTP/1.1")),
 }
 
 BROKEN_BODIES = {
-    "garbage for a chunk": http(b"zz\r\nnot a chunk\r\n", framing=CHUNKED),
-    "a negative chunk": http(b"-5\r\nhello\r\n", framing=CHUNKED),
-    "a chunk longer than it says": http(b"2\r\nhello\r\n0\r\n\r\n", framing=CHUNKED),
+    "garbage for a chunk": Bad(http(b"zz\r\nnot a chunk\r\n", framing=CHUNKED), 400, ("body", "size")),
+    "a negative chunk": Bad(http(b"-5\r\nhello\r\n", framing=CHUNKED), 400, ("body", "size")),
+    "a giant chunk": Bad(http(b"f" * 21 + b"\r\nhello\r\n", framing=CHUNKED), 400, ("body", "size")),
+    "a chunk longer than it says": Bad(http(b"2\r\nhello\r\n0\r\n\r\n", framing=CHUNKED), 400, ("body", "longer")),
+    "a chunk's line without end": Bad(http(b"5" * 200_000, framing=CHUNKED), 400, ("body", "too long")),
+    "a bad header after the last chunk": Bad(
+        http(b"0\r\nwhat is this\r\n\r\n", framing=CHUNKED), 400, ("body", "after the last chunk")
+    ),
 }
 
 
@@ -496,31 +544,161 @@ async def still_serves(running: RunningGateway) -> None:
     assert (seen.status, seen.body) == (200, ANSWER)
 
 
-@pytest.mark.parametrize("request_bytes", NOT_HTTP.values(), ids=NOT_HTTP.keys())
-def test_what_is_not_http_is_a_4xx_of_the_server(gateway: GatewayFactory, log: Log, request_bytes: bytes) -> None:
+@pytest.mark.parametrize("bad", (UNREADABLE | BROKEN_BODIES).values(), ids=(UNREADABLE | BROKEN_BODIES).keys())
+def test_what_is_no_request_is_refused_as_everything_else(gateway: GatewayFactory, log: Log, bad: Bad) -> None:
     async def test() -> None:
         async with gateway(answers) as running:
-            seen = await send(running, request_bytes)
-            assert seen.status in (400, 431, 501), seen.raw  # 501: RFC 9112, section 6.1, for a transfer coding
-            assert running.records == []
+            seen = await send(running, bad.request)
+            assert seen.status == bad.status, seen.raw
+            assert b"connection: close" in seen.head
+            error = error_of(seen)
+            for said in bad.says:
+                assert said in error["message"]
+            record = await running.finished()
+            assert (record.status, record.outcome) == (bad.status, "rejected")
+            assert record.id.encode() in seen.head
+            assert error["message"] == record.error
+            assert running.upstream.requests == []
+            log.check(access_lines=1)
             await still_serves(running)
+
+    asyncio.run(test())
+
+
+def test_the_access_line_names_method_and_path_where_they_can_be_read(gateway: GatewayFactory, log: Log) -> None:
+    async def test() -> None:
+        async with gateway(answers) as running:
+            await send(running, http(GOOD, path=f"{CHAT}?key=sk-MARKER", framing="content-length: sk-MARKER\r\n"))
+            record = await running.finished()
+            assert (record.method, record.path, record.client) == ("POST", CHAT, "127.0.0.1")
+            await send(running, b"GET /v1/models sk-MARKER\r\n\r\n")
+            record = await running.finished(2)
+            assert (record.method, record.path) == ("", "")
+            assert "MARKER" not in str(running.records)
+            log.check(access_lines=2)
+
+    asyncio.run(test())
+
+
+def test_a_bad_head_after_a_good_request_is_refused_too(gateway: GatewayFactory, log: Log) -> None:
+    async def test() -> None:
+        async with gateway(answers) as running:
+            good = http(GOOD).replace(b"connection: close\r\n", b"")
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rsplit(":", 1)[1]))
+            writer.write(good + b"x(y)\r\n\r\n")
+            async with asyncio.timeout(PATIENCE):
+                assert Seen(await read_answer(reader)).status == 200
+                refusal = Seen(await read_answer(reader))
+                assert await reader.read() == b""
+            assert refusal.status == 400
+            assert "line 1" in error_of(refusal)["message"]
+            await running.finished(2)
+            log.check(access_lines=2)
+            await close(writer)
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_head_that_breaks_off_is_refused(
+    gateway: GatewayFactory, log: Log, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """uvloop tells of the last bytes and of the end at once."""
+
+    async def test() -> None:
+        async with gateway(answers) as running:
+            seen = await send(running, http(GOOD)[:40], end=True)
+            assert seen.status == 400
+            assert "breaks off" in error_of(seen)["message"]
+            assert (await running.finished()).outcome == "rejected"
+            log.check(access_lines=1)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(test())
+
+
+def send_all_then_read(port: int, sent: bytes) -> Seen:
+    """As a simple client does it: one that is reset while it sends never comes to reading."""
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
+        sock.sendall(sent)
+        parts = iter(lambda: sock.recv(65536), b"")
+        return Seen(b"".join(parts))
+
+
+@pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\nx: ", http(b"zz\r\n", framing=CHUNKED)], ids=["head", "body"])
+def test_a_client_that_sends_on_can_read_its_refusal(gateway: GatewayFactory, log: Log, start: bytes) -> None:
+    async def test() -> None:
+        async with gateway(answers) as running:
+            port = int(running.url.rsplit(":", 1)[1])
+            seen = await asyncio.to_thread(send_all_then_read, port, start + b"y" * 20_000_000)
+            assert seen.status in (400, 431)
+            error_of(seen)
             await running.finished()
             log.check(access_lines=1)
 
     asyncio.run(test())
 
 
-@pytest.mark.parametrize("request_bytes", BROKEN_BODIES.values(), ids=BROKEN_BODIES.keys())
-def test_a_body_whose_framing_is_broken_is_a_400(gateway: GatewayFactory, log: Log, request_bytes: bytes) -> None:
+def test_a_broken_body_after_the_answer_has_begun_breaks_nothing(gateway: GatewayFactory, log: Log) -> None:
+    async def test() -> None:
+        async with gateway(answers, auth=AuthConfig((CallerSecret("sk-good-key"),))) as running:
+            seen = await send(running, http(b"zz\r\nnot a chunk", framing=CHUNKED))
+            assert seen.status == 401
+            assert error_of(seen)["code"] == "invalid_api_key"
+            assert (await running.finished()).outcome == "rejected"
+            log.check(access_lines=1)
+
+    asyncio.run(test())
+
+
+# --- other protocols -------------------------------------------------------------------------------------------
+
+
+def upgrading(body: bytes, method: str = "POST", path: str = CHAT, *, to: str) -> bytes:
+    """A request to go on in another protocol, on a connection that is to stay."""
+    more = {"connection": "upgrade, http2-settings", "upgrade": to, "http2_settings": "AAMAAABkAAQAAP__"}
+    more |= {"sec_websocket_key": "dGhlIHNhbXBsZSBub25jZQ==", "sec_websocket_version": "13"}
+    return http(body, method, path, **more)
+
+
+@pytest.mark.parametrize("to", ["h2c", "websocket"])
+def test_requests_to_upgrade_are_answered_in_http_1(gateway: GatewayFactory, log: Log, to: str) -> None:
     async def test() -> None:
         async with gateway(answers) as running:
-            seen = await send(running, request_bytes)
-            assert seen.status == 400, seen.raw
-            record = await running.finished()
-            assert record.outcome == "client_closed"
-            assert running.upstream.requests == []
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rsplit(":", 1)[1]))
+            async with asyncio.timeout(PATIENCE):
+                writer.write(upgrading(b"", "GET", "/v1/realtime", to=to))
+                refusal = Seen(await read_answer(reader))
+                writer.write(upgrading(GOOD, to=to))
+                assert Seen(await read_answer(reader)).body == ANSWER
+            assert refusal.status == 404
+            assert "/v1/realtime" in error_of(refusal)["message"]
+            await running.finished(2)
+            log.check(access_lines=2)
+            await close(writer)
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(
+    "request_bytes", [upgrading(GOOD, to="h2c"), http(GOOD) + b"\r\n"], ids=["asks to upgrade", "sends too much"]
+)
+def test_such_a_caller_is_missed_when_it_leaves(gateway: GatewayFactory, log: Log, request_bytes: bytes) -> None:
+    async def test() -> None:
+        asked = asyncio.Event()
+
+        async def says_nothing(exchange: Exchange) -> None:
+            asked.set()
+            await exchange.hung_up()
+
+        async with gateway(says_nothing) as running:
+            _, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rsplit(":", 1)[1]))
+            writer.write(request_bytes)
+            async with asyncio.timeout(PATIENCE):
+                await asked.wait()
+            writer.transport.abort()
+            assert (await running.finished()).outcome == "client_closed"
             log.check(access_lines=1)
-            await still_serves(running)
 
     asyncio.run(test())
 
@@ -613,25 +791,76 @@ def test_any_body_is_served_or_refused(gateway: GatewayFactory, log: Log) -> Non
     against_one_gateway(gateway, check)
 
 
+HEADERS = [
+    b"host: localhost", b"host:", b"Host: 127.0.0.1", b"content-length: 3", b"content-length: 0", b"content-length: x",
+    b"transfer-encoding: chunked", b"transfer-encoding: x", b"connection: close", b"connection: upgrade",
+    b"upgrade: websocket", b"upgrade: h2c", b"expect: 100-continue", b"expect: x", b"x", b": x", b"x : y", b" x",
+    b"x: \x00", b"x: \xff", b"content-type: application/json", b"origin: null", b"authorization: Bearer x",
+]  # fmt: skip
+FIRST_LINES = [
+    b"POST /v1/chat/completions HTTP/1.1", b"GET /v1/models HTTP/1.1", b"GET / HTTP/1.0", b"PRI * HTTP/2.0",
+    b"OPTIONS * HTTP/1.1", b"CONNECT x:1 HTTP/1.1", b"GET http://localhost/ HTTP/1.1", b"get / HTTP/1.9", b"GET /", b"",
+]  # fmt: skip
+
+
+@st.composite
+def heads(draw: st.DrawFn) -> bytes:
+    """Lines that heads are made of, good and bad, with either line end, and perhaps something behind them."""
+    lines = [draw(st.sampled_from(FIRST_LINES)), *draw(st.lists(st.sampled_from(HEADERS), max_size=6))]
+    end = draw(st.sampled_from([b"\r\n", b"\n"]))
+    return end.join([*lines, draw(st.sampled_from([b"", b"", b"x"])), draw(st.binary(max_size=8))])
+
+
 REQUESTS = st.one_of(
     st.binary(min_size=1, max_size=80),
+    heads(),
+    heads().flatmap(garbled),
     garbled(http(GOOD)),
     garbled(http(b"%x\r\n%b\r\n0\r\n\r\n" % (len(GOOD), GOOD), framing=CHUNKED)),
     garbled(http(b"", "GET", "/v1/models")),
 )
 
 
-def test_any_bytes_on_the_socket_do_no_harm(gateway: GatewayFactory, log: Log) -> None:
+async def converse(running: RunningGateway, sent: bytes) -> list[Seen]:
+    """Every answer to these bytes, whole; after them the sender closes its side."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rsplit(":", 1)[1]))
+    answers = asyncio.StreamReader()
+    async with asyncio.timeout(PATIENCE):
+        writer.write(sent)
+        writer.write_eof()
+        answers.feed_data(await reader.read())
+    await close(writer)
+    answers.feed_eof()
+    seen: list[Seen] = []
+    while not answers.at_eof():
+        seen.append(Seen(await read_answer(answers)))
+    return seen
+
+
+def test_any_bytes_on_the_socket_are_served_or_refused(gateway: GatewayFactory, log: Log) -> None:
+    """Or their sender is taken to have left. Every answer is that of one access line."""
+
     def check(running: RunningGateway, wait: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+        answered: list[tuple[str, int]] = []
+
         @many
         @given(REQUESTS)
-        def holds(request: bytes) -> None:
-            seen = wait(send(running, request, end=True))
-            assert seen.status < 500 or seen.status == 501, seen.raw
+        def holds(sent: bytes) -> None:
+            for seen in wait(converse(running, sent)):
+                assert seen.status == 200 or 400 <= seen.status < 500, seen.raw
+                if seen.status != 200:
+                    error_of(seen)
+                (own,) = re.findall(r"\r\nx-request-id: (\S+)", seen.head.decode())
+                answered.append((own, seen.status))
 
         holds()
         wait(still_serves(running))
-        wait(running.finished(len(running.records)))
-        log.check(access_lines=len(running.records))
+        wait(running.finished(len(answered) + 1))
+        told = [(record.id, record.status) for record in running.records]
+        assert len(set(told)) == len(told)
+        assert set(answered) <= set(told)
+        unanswered = [record for record in running.records[:-1] if (record.id, record.status) not in answered]
+        assert {record.outcome for record in unanswered} <= {"client_closed"}
+        log.check(access_lines=len(told))
 
     against_one_gateway(gateway, check)

@@ -79,7 +79,7 @@ async def serve_until_told(gateway: Gateway, listener: socket.socket, notes: Seq
     address = listener.getsockname()
     stop = asyncio.Event()
     on_signals(stop)  # before anybody reads that we listen: who reads it may tell us to stop
-    server = Server(gateway.app, logging.getLogger("llmgate.server"))
+    server = Server(gateway.app, logging.getLogger("llmgate.server"), gateway.refused)
     await server.start(listener)
     announce(gateway, address, notes)
     await stop.wait()

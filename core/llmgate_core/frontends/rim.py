@@ -6,13 +6,14 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 from starlette.exceptions import HTTPException
 
 from ..dialects import chat
 from ..errors import ConnectorError, RequestError
+from ..faults import FAULT
 from ..observe import Redactor
 from ..request import RequestRecord
 from .access import Access, Refused
@@ -64,6 +65,23 @@ class Rim:
             record.outcome, record.error = "cut_off", SHUTTING_DOWN.message
             task.cancel()
 
+    def refused(self, error: RequestError, client: str, method: str, path: str) -> tuple[Mapping[str, str], bytes]:
+        """Answers what the server could not read as a request, and records it; see `faults.Refused`."""
+        record = RequestRecord(
+            id=_new_id(),
+            method=method,
+            path=path,
+            started=self._clock(),
+            client=client,
+            status=error.status,
+            outcome="rejected",
+            error=self._redactor.strike(error.message),
+        )
+        answer = chat.error_answer(error)
+        record.bytes_out = len(answer.body)
+        self._finished(record)
+        return {**answer.headers, "x-request-id": record.id, "request-id": record.id}, answer.body
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one HTTP request; lifespan events go on to the app, WebSockets are refused."""
         if scope["type"] == "lifespan":
@@ -76,7 +94,7 @@ class Rim:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         client = scope.get("client") or ("", 0)
         record = RequestRecord(
-            id=f"req_{secrets.token_hex(12)}",
+            id=_new_id(),
             method=scope["method"],
             path=scope["path"],
             started=self._clock(),
@@ -94,8 +112,11 @@ class Rim:
             await self._admit(scope, record)
             await self._app(scope, receiver, sender)
         except ClientGone:
-            record.outcome = "client_closed"
-            record.status = record.status or CLIENT_CLOSED
+            if receiver.fault:
+                await self._answer(receiver.fault, record, sender)
+            else:
+                record.outcome = "client_closed"
+                record.status = record.status or CLIENT_CLOSED
         except Exception as error:
             await self._answer(error, record, sender)
         except asyncio.CancelledError:
@@ -146,16 +167,22 @@ class Rim:
 
 
 class Receiver:
-    """ASGI `receive` that knows whether the caller's body has come to its end."""
+    """ASGI `receive` that knows whether the caller's body has come to its end.
+
+    Attributes:
+        fault: why the rest of the body cannot be read, if that is so: its caller has not gone, and wants to know.
+    """
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self.ended = False
+        self.fault: RequestError | None = None
 
     async def __call__(self) -> Message:
         """The next message."""
         message = await self._receive()
         self.ended = self.ended or not message.get("more_body", False)
+        self.fault = self.fault or message.get(FAULT)
         return message
 
     async def use_up(self, seconds: float, *, then: Awaitable[None]) -> None:
@@ -211,6 +238,10 @@ class Sender:
         await self._send({**message, "more_body": True})
         last = {"type": "http.response.body", "body": b""}
         await self._receiver.use_up(LEFTOVER_SECONDS, then=self._send(last))
+
+
+def _new_id() -> str:
+    return f"req_{secrets.token_hex(12)}"
 
 
 def attempt_headers(record: RequestRecord) -> dict[str, str]:

@@ -10,6 +10,7 @@ import logging
 import socket
 from types import TracebackType
 
+from ..faults import Refused
 from ..server import AsgiApp, Server
 
 
@@ -23,10 +24,11 @@ class LoopbackServer:
     Args:
         app: the application.
         grace: seconds that running requests get to finish when the server closes.
+        refused: answers what is no request; a gateway's is `gateway.refused`.
     """
 
-    def __init__(self, app: AsgiApp, *, grace: float = 0.05) -> None:
-        self._server = Server(app, logging.getLogger("llmgate.testing.loopback"))
+    def __init__(self, app: AsgiApp, *, grace: float = 0.05, refused: Refused | None = None) -> None:
+        self._server = Server(app, logging.getLogger("llmgate.testing.loopback"), refused)
         self._grace = grace
 
     async def start(self) -> str:
