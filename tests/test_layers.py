@@ -18,7 +18,7 @@ PLUGINS = ROOT / "plugins"
 # From the lowest to the highest: a module may import its own level and those below.
 LEVELS = (
     {"errors"},
-    {"request", "selector", "retry", "credentials", "settings", "secret", "wire", "sse"},
+    {"request", "selector", "retry", "credentials", "credential_files", "settings", "secret", "wire", "sse"},
     {"connectors"},
     {"hookspecs", "openai_compatible", "upstream", "dialects", "translate", "policies"},
     {

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         UpstreamReply,
         Verdict,
     )
+    from .credential_files import ProcessLock, write_private_file
     from .credentials import ApiKey, Credential, CredentialProvider, CredentialStatus, NoCredential
     from .dialects.chat import upstream_error
     from .errors import ConnectorError, GatewayError, Kind, RequestError
@@ -62,6 +63,7 @@ _HOMES = {
     "OpenAICompatible": "openai_compatible",
     "Params": "request",
     "Policy": "connectors",
+    "ProcessLock": "credential_files",
     "RequestError": "errors",
     "RequestRecord": "request",
     "RetryAfter": "retry",
@@ -74,6 +76,7 @@ _HOMES = {
     "Verdict": "connectors",
     "hookimpl": "hookspecs",
     "upstream_error": "dialects.chat",
+    "write_private_file": "credential_files",
 }
 
 __all__ = [
@@ -102,6 +105,7 @@ __all__ = [
     "OpenAICompatible",
     "Params",
     "Policy",
+    "ProcessLock",
     "RequestError",
     "RequestRecord",
     "RetryAfter",
@@ -114,6 +118,7 @@ __all__ = [
     "Verdict",
     "hookimpl",
     "upstream_error",
+    "write_private_file",
 ]
 
 
