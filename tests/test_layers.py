@@ -18,7 +18,19 @@ PLUGINS = ROOT / "plugins"
 # From the lowest to the highest: a module may import its own level and those below.
 LEVELS = (
     {"errors"},
-    {"request", "selector", "retry", "backoff", "credentials", "settings", "secret", "wire", "sse", "faults"},
+    {
+        "request",
+        "selector",
+        "retry",
+        "backoff",
+        "credentials",
+        "credential_files",
+        "settings",
+        "secret",
+        "wire",
+        "sse",
+        "faults",
+    },
     {"connectors"},
     {"hookspecs", "mending", "openai_compatible", "upstream", "dialects", "translate", "policies", "device_flow"},
     {

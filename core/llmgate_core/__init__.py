@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         UpstreamReply,
         Verdict,
     )
+    from .credential_files import ProcessLock, write_private_file
     from .credentials import ApiKey, Credential, CredentialProvider, CredentialStatus, LoginScreen, NoCredential
     from .device_flow import DeviceFlow, SlowDown, device_login
     from .dialects.chat import reported_error, upstream_error
@@ -69,6 +70,7 @@ _HOMES = {
     "OpenAICompatible": "openai_compatible",
     "Params": "request",
     "Policy": "connectors",
+    "ProcessLock": "credential_files",
     "RequestError": "errors",
     "RequestRecord": "request",
     "RetryAfter": "retry",
@@ -84,6 +86,7 @@ _HOMES = {
     "hookimpl": "hookspecs",
     "reported_error": "dialects.chat",
     "upstream_error": "dialects.chat",
+    "write_private_file": "credential_files",
 }
 
 __all__ = [
@@ -116,6 +119,7 @@ __all__ = [
     "OpenAICompatible",
     "Params",
     "Policy",
+    "ProcessLock",
     "RequestError",
     "RequestRecord",
     "RetryAfter",
@@ -131,6 +135,7 @@ __all__ = [
     "hookimpl",
     "reported_error",
     "upstream_error",
+    "write_private_file",
 ]
 
 

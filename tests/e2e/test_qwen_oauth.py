@@ -111,7 +111,8 @@ def test_a_chinese_chat_over_an_expired_token(shell: Shell, portal: Portal) -> N
         name: old[name] for name in ("note", "nested", "resource_url", "token_type")
     }
     assert stat.S_IMODE(portal.path.stat().st_mode) == 0o600
-    assert sorted(path.name for path in portal.path.parent.iterdir()) == ["oauth_creds.json"]
+    names = ["oauth_creds.json", "oauth_creds.llmgate.lock"]
+    assert sorted(path.name for path in portal.path.parent.iterdir()) == names
     sent = portal.simulator.seen[-1]
     assert sent.headers["user-agent"].startswith("llmgate/")
     assert not [name for name in sent.headers if name.startswith("x-stainless")]
@@ -198,9 +199,7 @@ def test_a_dead_refresh_token_until_somebody_logs_in(client: OpenAI, gateway: Pr
     assert readiness(gateway) == 200
 
 
-@pytest.mark.parametrize(
-    "content", [None, b"", b'{"access_token": "simulated-access-half', b"[]", b'{"refresh_token": "r"}', b"\xff"]
-)
+@pytest.mark.parametrize("content", [None, b"[]", b'{"refresh_token": "r"}'])
 def test_a_file_that_cannot_be_used(client: OpenAI, gateway: Process, portal: Portal, content: bytes | None) -> None:
     if content is None:
         portal.path.unlink()
@@ -211,6 +210,37 @@ def test_a_file_that_cannot_be_used(client: OpenAI, gateway: Process, portal: Po
         assert str(portal.path) in error.message
         assert "log in" in error.message
         assert readiness(gateway) == 503
+        portal.log_in()
+        assert "你好" in ask(client)
+
+
+HALVES = pytest.mark.parametrize("content", [b"", b'{"access_token": "simulated-access-half', b"\xff"])
+
+
+@HALVES
+def test_a_file_that_is_being_written_in_place_is_no_logout(
+    client: OpenAI, gateway: Process, portal: Portal, content: bytes
+) -> None:
+    with portal.counted(refreshes=0):
+        assert "你好" in ask(client)
+        portal.path.write_bytes(content)
+        assert "你好" in ask(client)
+        assert readiness(gateway) == 200
+        portal.log_in()
+        assert "你好" in ask(client)
+
+
+@HALVES
+def test_half_a_file_at_the_start_until_somebody_logs_in(shell: Shell, portal: Portal, content: bytes) -> None:
+    portal.path.write_bytes(content)
+    process = serve(shell, portal)
+    with (
+        portal.counted(refreshes=0),
+        OpenAI(base_url=f"{process.url}/v1", api_key="none needed", max_retries=0) as client,
+    ):
+        error = refusal(client, "upstream_auth")
+        assert f"{portal.path}: it is not JSON, or only half of it" in error.message
+        assert readiness(process) == 503
         portal.log_in()
         assert "你好" in ask(client)
 

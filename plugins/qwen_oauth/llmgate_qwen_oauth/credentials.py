@@ -1,14 +1,16 @@
 """Credentials from the Qwen CLI's file: loaded, refreshed ahead of their end, and healed by a new login.
 
 The core calls this from one task at a time and lets a refresh finish even when its caller has left. Other programs may
-change the file at any moment; whoever has logged in last is right.
+change the file at any moment; whoever has logged in last is right. A refresh is one program's business at a time, see
+`refresh_lock`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-from pathlib import Path
+import time
+from collections.abc import Callable
+from functools import partial
 
 from llmgate_core import ConnectorError, Credential, CredentialStatus, Instance, LoginScreen
 
@@ -17,17 +19,29 @@ from .addresses import api_base
 from .durations import words as _words
 from .failures import DEAD_TIER
 from .refresh import refreshed, unavailable
+from .refresh_lock import STALE_SECONDS, RefreshLock, to_its_end
 from .settings import QwenSettings
-from .store import Stored, Unusable
+from .store import HalfWritten, Stored, Unusable
 
 EARLY_SECONDS = 30.0
 JUST_ISSUED_SECONDS = 60.0
 
 
 class QwenCredentials:
-    """The credential provider of one instance."""
+    """The credential provider of one instance.
 
-    def __init__(self, instance: Instance, settings: QwenSettings) -> None:
+    Args:
+        stale_seconds, monotonic: see RefreshLock.
+    """
+
+    def __init__(
+        self,
+        instance: Instance,
+        settings: QwenSettings,
+        *,
+        stale_seconds: float = STALE_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._instance = instance
         self._settings = settings
         configured = settings.credentials_path
@@ -36,10 +50,12 @@ class QwenCredentials:
             if configured
             else store.default_path(instance.environ, instance.home)
         )
+        self._lock = RefreshLock(self.path, instance, stale_seconds=stale_seconds, monotonic=monotonic)
         self._stored: Stored | None = None
         self._seen: tuple[int, ...] | None = None
         # The spent refresh token that the file still holds, while what was got for it cannot be written.
         self._unsaved: str | None = None
+        self._torn = False
         self._dead: str | None = None
         self._issued: tuple[str, float] = ("", 0.0)
 
@@ -54,10 +70,10 @@ class QwenCredentials:
         current = self._load()
         if self._fresh(current):
             if self._unsaved is not None:
-                await self._save(current, self._unsaved)
+                await self._save_late()
             return self._credential(current)
         try:
-            return self._credential(await self._refresh(current))
+            return self._credential(await self._refresh(current, urgent=self._left(current) <= 0))
         except ConnectorError as error:
             left = current.expires_at - self._instance.clock()
             if error.kind != "unavailable" or left <= 0:
@@ -107,20 +123,34 @@ class QwenCredentials:
 
     # --- the file ------------------------------------------------------------------------------------------------
 
-    def _load(self) -> Stored:
-        """The file's credentials, read anew only when the file has changed; or those that could not be written.
+    def _load(self, *, patient: bool = True) -> Stored:
+        """The file's credentials, read anew only when the file has changed; or those in memory, where they count.
 
-        The latter hold as long as the file still has the refresh token that was spent for them.
+        Those that could not be written hold as long as the file still has the refresh token that was spent for them.
+        While somebody writes the file in place, those that were in it are used, if one is patient, to their end.
         """
-        seen, current = _fingerprint(self.path), self._stored
-        if current is None or seen is None or seen != self._seen:
-            try:
-                found = store.read(self.path)
-            except Unusable as reason:
-                raise ConnectorError("auth", self._login(f"{self.path}: {reason}")) from None
-            if current is None or self._unsaved is None or found.refresh_token != self._unsaved:
-                current, self._unsaved = found, None
-            self._stored, self._seen = current, seen
+        seen, current = store.fingerprint(self.path), self._stored
+        if current is not None and seen is not None and seen == self._seen:
+            return current
+        try:
+            found = store.read(self.path)
+        except Unusable as reason:
+            if seen is None:
+                self._stored = None
+            elif isinstance(reason, HalfWritten) and current is not None and self._left(current) > 0:
+                return self._in_memory(current, reason, patient=patient)
+            raise ConnectorError("auth", self._login(f"{self.path}: {reason}")) from None
+        if current is None or self._unsaved is None or found.refresh_token != self._unsaved:
+            current, self._unsaved = found, None
+        self._stored, self._seen, self._torn = current, seen, False
+        return current
+
+    def _in_memory(self, current: Stored, reason: HalfWritten, *, patient: bool) -> Stored:
+        if not patient:
+            raise unavailable(f"{self.path}: {reason}")
+        if not self._torn:
+            self._torn = True
+            self._instance.logger.warning("%s: %s; the token that was in it is used to its end", self.path, reason)
         return current
 
     def _replaced(self, current: Stored) -> Stored | None:
@@ -136,7 +166,7 @@ class QwenCredentials:
         """Makes `current` what holds, and writes it in the place of `spent`; where that fails, it holds in memory."""
         self._stored = current
         try:
-            await asyncio.to_thread(store.write, self.path, current)
+            await to_its_end(partial(store.write, self.path, current))
         except OSError as error:
             if self._unsaved is None:
                 self._unsaved = spent
@@ -148,33 +178,69 @@ class QwenCredentials:
                 )
         else:
             self._unsaved = None
-            self._seen = _fingerprint(self.path)
+            self._seen = store.fingerprint(self.path)
+
+    async def _save_late(self) -> None:
+        """Tries once more to write what lives in memory only; not while another program is at work."""
+        async with self._lock.held(unless=lambda: True) as locked:
+            current = self._load()
+            if locked and self._unsaved is not None:
+                await self._save(current, self._unsaved)
 
     # --- the refresh ---------------------------------------------------------------------------------------------
 
-    async def _refresh(self, current: Stored, *, again: bool = True) -> Stored:
-        """New tokens for those of `current`; what others have written while we asked comes first."""
+    async def _refresh(self, current: Stored, *, urgent: bool = True) -> Stored:
+        """New tokens for those of `current`, or those that others have brought; what others write comes first.
+
+        Where it is not urgent and another program is at work, nobody waits: a token that has life left is used.
+        """
+        for _ in range(2):
+            self._check_refreshable(current)
+            async with self._lock.held(unless=partial(self._need_not_wait, current, urgent)) as locked:
+                found = self._reread()
+                if self._is_newer(found, current) or not (locked or urgent or self._left(found) <= 0):
+                    return found
+                if locked and (brought := await self._exchanged(found)) is not None:
+                    return brought
+            current = self._load()
+            if self._fresh(current):
+                return current
+        raise unavailable(f"other programs keep changing {self.path}")
+
+    async def _exchanged(self, current: Stored) -> Stored | None:
+        """New tokens from the issuer, in memory and on disk; None where others have changed the file meanwhile."""
+        self._check_refreshable(current)
+        spent = current.refresh_token or ""
+        brought = await refreshed(current, spent, self._settings.oauth_base_url, self._instance)
+        if self._replaced(current) is not None:
+            return None
+        if brought is None:
+            self._dead = spent
+            raise self._no_longer_accepted()
+        self._issued = (brought.access_token, self._instance.clock())
+        await self._save(brought, spent)
+        self._instance.logger.info("token refreshed, valid for %s", _words(self._left(brought)))
+        return brought
+
+    def _reread(self) -> Stored:
+        """The file as it is now that nobody else may refresh it, whatever its time says; half a file is no ground."""
+        self._seen = None
+        return self._load(patient=False)
+
+    def _need_not_wait(self, current: Stored, urgent: bool) -> bool:
+        """Whether another program has brought a token, or the file is gone, or `current` will do for now."""
+        try:
+            return not urgent or self._is_newer(self._load(), current)
+        except ConnectorError:
+            return True
+
+    def _is_newer(self, found: Stored, current: Stored) -> bool:
+        return found.access_token != current.access_token and self._fresh(found)
+
+    def _check_refreshable(self, current: Stored) -> None:
         self._check_alive(current)
         if current.refresh_token is None:
             raise ConnectorError("auth", self._login(f"{self.path} holds no `refresh_token`"))
-        brought = await refreshed(current, current.refresh_token, self._settings.oauth_base_url, self._instance)
-        if (other := self._replaced(current)) is not None:
-            return await self._use(other, again=again)
-        if brought is None:
-            self._dead = current.refresh_token
-            raise self._no_longer_accepted()
-        self._issued = (brought.access_token, self._instance.clock())
-        await self._save(brought, current.refresh_token)
-        self._instance.logger.info("token refreshed, valid for %s", _words(brought.expires_at - self._issued[1]))
-        return brought
-
-    async def _use(self, other: Stored, *, again: bool) -> Stored:
-        """What another program wrote during a refresh; refreshed in its turn if need be, and once only."""
-        if self._fresh(other):
-            return other
-        if not again:
-            raise unavailable(f"other programs keep changing {self.path}")
-        return await self._refresh(other, again=False)
 
     def _check_alive(self, current: Stored) -> None:
         """A refresh token that was refused is not tried again until the file holds another one."""
@@ -182,7 +248,11 @@ class QwenCredentials:
             raise self._no_longer_accepted()
 
     def _fresh(self, current: Stored) -> bool:
-        return self._instance.clock() < current.expires_at - self._early(current)
+        return self._left(current) > self._early(current)
+
+    def _left(self, current: Stored) -> float:
+        """Seconds of life."""
+        return current.expires_at - self._instance.clock()
 
     def _early(self, current: Stored) -> float:
         """Seconds before its end at which a token is refreshed: never before half its life, where we know that."""
@@ -219,8 +289,7 @@ class QwenCredentials:
             ConnectorError: it was not confirmed, or the file cannot be written.
         """
         brought = await login.logged_in(self._settings.oauth_base_url, self._instance, screen)
-        # Not in a thread: so Ctrl-C, which cancels an await, comes before the file is replaced or after we are done.
-        login.keep(self.path, brought)
+        await self._lock.alone(partial(login.keep, self.path, brought))
         return f"logged in: {self.status().detail}"
 
     async def refresh(self) -> str:
@@ -238,12 +307,4 @@ class QwenCredentials:
 
     async def logout(self) -> str:
         """Deletes the file, which nothing else in here does; raises ConnectorError when that fails."""
-        return login.removed(self.path)
-
-
-def _fingerprint(path: Path) -> tuple[int, ...] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+        return await self._lock.alone(partial(login.removed, self.path))

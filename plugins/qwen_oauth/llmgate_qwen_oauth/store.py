@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from llmgate_core import write_private_file
 
 FILE_NAME = "oauth_creds.json"
 
 
 class Unusable(Exception):  # noqa: N818 - it says what the file is
     """The file holds no credentials that can be used; the text says why, without its content."""
+
+
+class HalfWritten(Unusable):
+    """The file is no JSON: damaged, or somebody is writing it at this moment, in place."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,21 @@ def expanded(path: str | Path, home: Path) -> Path:
     return Path(text).absolute()
 
 
+def fingerprint(path: Path) -> tuple[int, ...] | None:
+    """What changes when the file is replaced or written (time, size, inode); None where it cannot be looked at."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 def read(path: Path) -> Stored:
     """The credentials in `path`.
 
     Raises:
-        Unusable: missing, unreadable, half-written or incomplete.
+        HalfWritten: it is not JSON.
+        Unusable: missing, unreadable or incomplete.
     """
     try:
         fields = json.loads(path.read_bytes())
@@ -81,7 +95,7 @@ def read(path: Path) -> Stored:
     except OSError as error:
         raise Unusable(f"it cannot be read ({(error.strerror or 'it failed').lower()})") from None
     except (ValueError, RecursionError):
-        raise Unusable("it is not JSON, or only half of it") from None
+        raise HalfWritten("it is not JSON, or only half of it") from None
     return stored(fields)
 
 
@@ -121,21 +135,9 @@ def _number(value: Any) -> float | None:
 
 
 def write(path: Path, credentials: Stored) -> None:
-    """Replaces the file in one step: a temporary file beside it, mode 0600, flushed to disk, renamed.
+    """Replaces the file in one step, mode 0600. Waits for the disk.
 
     Raises:
         OSError: it could not be written; the old file is untouched.
     """
-    target = Path(os.path.realpath(path))  # a link stays a link
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = target.with_name(f"{target.name}.tmp.{os.getpid()}.{secrets.token_hex(8)}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(dict(credentials.fields), file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_private_file(path, json.dumps(dict(credentials.fields), indent=2).encode())

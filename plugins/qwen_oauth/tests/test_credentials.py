@@ -88,6 +88,8 @@ class World:
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.now = NOW
+        self.slept: list[float] = []
+        self.meanwhile: Callable[[], None] = lambda: None
         self.http = Issuer()
         self.path = folder / ".qwen" / "oauth_creds.json"
         self.path.parent.mkdir(exist_ok=True)
@@ -100,8 +102,15 @@ class World:
             environ={},
             home=folder,
             logger=logging.getLogger("llmgate.backend.qwen-oauth.default"),
+            sleep=self.sleep,
         )
-        self.provider = QwenCredentials(instance, instance.settings)
+        self.provider = QwenCredentials(instance, instance.settings, monotonic=lambda: self.now)
+
+    async def sleep(self, seconds: float) -> None:
+        """Time passes, and `meanwhile` happens."""
+        self.slept.append(seconds)
+        self.now += seconds
+        self.meanwhile()
 
     def log_in(self, number: int = 1, *, seconds: float = 3600.0, **change: Any) -> None:
         """Writes the file as another program does, complete and at once."""
@@ -119,6 +128,15 @@ class World:
         temporary = self.path.with_name("new")
         temporary.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
         temporary.replace(self.path)
+
+    @property
+    def cli_lock(self) -> Path:
+        return self.path.with_name("oauth_creds.lock")
+
+    def lock_as_the_cli(self) -> None:
+        """As if it refreshed at this moment."""
+        self.cli_lock.write_bytes(b"the lock of a CLI")
+        os.utime(self.cli_lock, (self.now, self.now))
 
     def on_disk(self) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(self.path.read_bytes())
@@ -490,6 +508,131 @@ def test_a_file_that_breaks_or_goes_meanwhile_gets_the_new_token(world: World, t
     assert world.on_disk()["refresh_token"] == "refresh-SECRET-2"
 
 
+# --- one program refreshes at a time --------------------------------------------------------------------------------
+
+
+def test_the_issuer_is_asked_under_the_lock_and_it_is_free_afterwards(world: World) -> None:
+    locked: list[bool] = []
+    world.log_in(seconds=0)
+    world.http.replies = [meanwhile(lambda: locked.append(world.cli_lock.exists()), 200, REFRESHED)]
+    world.get()
+    assert locked == [True]
+    assert sorted(entry.name for entry in world.path.parent.iterdir()) == [
+        "oauth_creds.json",
+        "oauth_creds.llmgate.lock",
+    ]
+
+
+@pytest.mark.parametrize("released", [True, False])
+def test_what_another_program_brings_while_we_wait_is_used_and_nobody_refreshes(world: World, released: bool) -> None:
+    """Even if it is killed before it has given its lock back."""
+
+    def refreshed_by_the_cli() -> None:
+        if len(world.slept) == 3:
+            world.log_in(5)
+            if released:
+                world.cli_lock.unlink()
+
+    world.log_in(seconds=0)
+    world.lock_as_the_cli()
+    world.meanwhile = refreshed_by_the_cli
+    assert token(world.get()) == "access-SECRET-5"
+    assert (world.http.sent, len(world.slept)) == ([], 3)
+
+
+def test_what_stands_in_the_file_when_the_lock_is_ours_is_refreshed(world: World) -> None:
+    """Not what stood there when it was asked for."""
+
+    def expired_again() -> None:
+        if len(world.slept) == 3:
+            world.log_in(5, seconds=0)
+            world.cli_lock.unlink()
+
+    world.log_in(seconds=0)
+    world.lock_as_the_cli()
+    world.meanwhile = expired_again
+    world.http.replies = [(200, REFRESHED)]
+    assert token(world.get()) == "access-SECRET-2"
+    assert b"refresh_token=refresh-SECRET-5&" in world.http.sent[0].content
+
+
+def test_a_file_that_changed_unseen_before_the_lock_was_ours_is_seen(world: World) -> None:
+    """A file system with coarse times can hide a change of equal length."""
+    world.log_in(1)
+    rejected = world.get()
+    seen = world.path.stat()
+
+    def unseen() -> None:
+        if len(world.slept) == 2:
+            world.path.write_bytes(world.path.read_bytes().replace(b"SECRET-1", b"SECRET-5"))
+            os.utime(world.path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+            world.cli_lock.unlink()
+
+    world.lock_as_the_cli()
+    world.meanwhile = unseen
+    assert token(world.renew(rejected)) == "access-SECRET-5"
+    assert world.http.sent == []
+
+
+def test_a_logout_while_we_wait_counts_at_once(world: World) -> None:
+    world.log_in(seconds=0)
+    world.lock_as_the_cli()
+    world.meanwhile = lambda: world.path.unlink(missing_ok=True)
+    assert "there is no such file" in refused(world.get).message
+    assert len(world.slept) == 1
+
+
+@pytest.mark.parametrize("seconds", [30, 1])
+def test_a_token_that_has_life_left_is_used_while_another_program_refreshes_it(
+    world: World, seconds: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody waits for what he does not need yet."""
+    world.log_in(seconds=seconds)
+    world.lock_as_the_cli()
+    assert token(world.get()) == "access-SECRET-1"
+    assert (world.slept, world.http.sent, caplog.records) == ([], [], [])
+    world.cli_lock.unlink()
+    world.http.replies = [(200, REFRESHED)]
+    assert token(world.get()) == "access-SECRET-2"
+
+
+def test_a_token_that_has_ended_is_not_refreshed_past_another_program(world: World) -> None:
+    world.log_in(seconds=0)
+    world.meanwhile = world.lock_as_the_cli
+    world.lock_as_the_cli()
+    error = refused(world.get)
+    assert error.kind == "unavailable"
+    assert f"another program holds {world.cli_lock}, which is 0 s old" in error.message
+    assert world.http.sent == []
+    assert world.provider.status().ready
+
+
+def test_what_could_not_be_written_is_not_written_past_another_program(unwritten: World) -> None:
+    unwritten.lock_as_the_cli()
+    assert token(unwritten.get()) == "access-SECRET-2"
+    assert unwritten.on_disk()["refresh_token"] == "refresh-SECRET-1"
+    assert unwritten.slept == []
+    unwritten.cli_lock.unlink()
+    assert token(unwritten.get()) == "access-SECRET-2"
+    assert unwritten.on_disk()["refresh_token"] == "refresh-SECRET-2"
+
+
+def test_in_a_read_only_folder_it_is_refreshed_without_a_lock_and_kept_in_memory(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read_only(path: Path, *args: Any) -> int:
+        raise OSError(30, "Read-only file system", str(path))
+
+    world.log_in(seconds=0)
+    world.http.replies = [(200, REFRESHED)]
+    monkeypatch.setattr(os, "open", read_only)
+    for _ in range(3):
+        assert token(world.get()) == "access-SECRET-2"
+    assert caplog.text.count("cannot lock") == 1
+    assert caplog.text.count("lives in memory only") == 1
+    assert len(world.http.sent) == 1
+
+
 # --- short lives ----------------------------------------------------------------------------------------------------
 
 
@@ -584,7 +727,7 @@ def test_a_file_that_cannot_be_used_is_told_with_its_path_and_the_next_step(
     assert token(world.get()) == "access-SECRET-1"
 
 
-def test_a_file_that_goes_away_or_breaks_is_noticed_and_one_that_comes_back_heals(world: World) -> None:
+def test_a_file_that_goes_away_counts_at_once_and_one_that_comes_back_heals(world: World) -> None:
     world.log_in()
     world.get()
     world.path.unlink()
@@ -593,6 +736,49 @@ def test_a_file_that_goes_away_or_breaks_is_noticed_and_one_that_comes_back_heal
     assert "only half of it" in refused(world.get).message
     world.log_in(2)
     assert token(world.get()) == "access-SECRET-2"
+
+
+@pytest.mark.parametrize("half", [b"", b'{"access_token": "access-SECRET-2", "refr'])
+def test_while_the_file_is_written_in_place_the_token_that_was_in_it_is_used_to_its_end(
+    world: World, half: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.log_in(1)
+    world.get()
+    world.path.write_bytes(half)
+    for _ in range(3):
+        assert token(world.get()) == "access-SECRET-1"
+    assert world.provider.status().ready
+    assert caplog.text.count("it is not JSON, or only half of it; the token that was in it is used to its end") == 1
+    assert "SECRET" not in caplog.text
+
+    world.now += 3599  # not fresh any more, but what is being written may be its successor: nobody refreshes
+    assert token(world.get()) == "access-SECRET-1"
+    world.now += 1
+    assert refused(world.get).message == f"{world.path}: it is not JSON, or only half of it; {NEXT_STEP}"
+    assert world.http.sent == []
+
+    world.log_in(2)
+    assert token(world.get()) == "access-SECRET-2"
+
+
+def test_a_rejected_token_is_not_refreshed_from_memory_while_the_file_is_written_in_place(world: World) -> None:
+    world.log_in(1)
+    rejected = world.get()
+    world.path.write_bytes(b"{")
+    error = refused(lambda: world.renew(rejected))
+    assert error.kind == "unavailable"
+    half = f"{world.path}: it is not JSON, or only half of it"
+    assert error.message == f"the token could not be refreshed: {half}; try again"
+    world.log_in(2)
+    assert token(world.renew(rejected)) == "access-SECRET-2"
+
+
+@pytest.mark.parametrize("content", [[], {"access_token": "access-SECRET-1"}])
+def test_a_whole_file_without_credentials_counts_at_once(world: World, content: Any) -> None:
+    world.log_in(1)
+    world.get()
+    world.write(content)
+    assert refused(world.get).kind == "auth"
 
 
 def test_an_expired_token_without_a_refresh_token(world: World) -> None:

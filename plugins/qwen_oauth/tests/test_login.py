@@ -9,10 +9,11 @@ import logging
 import os
 import random
 import stat
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -21,10 +22,12 @@ from llmgate_core.testing import Exchange, ScriptedUpstream
 from llmgate_core.upstream import Timeouts, Upstream
 from llmgate_qwen_oauth import store
 from llmgate_qwen_oauth.credentials import QwenCredentials
+from llmgate_qwen_oauth.refresh_lock import RefreshLock
 from llmgate_qwen_oauth.settings import QwenSettings
 from llmgate_qwen_oauth.simulator import QwenSimulator
 
 NOW = 1_800_000_000.0
+LOGGER = logging.getLogger("llmgate.tests")
 SECRETS = ("simulated-device-", "simulated-access-", "simulated-refresh-", "SECRET")
 
 
@@ -126,7 +129,8 @@ class Desk:
         return self.path.read_bytes()
 
     def files(self) -> list[str]:
-        return sorted(found.name for found in self.path.parent.iterdir())
+        """All of the folder but the lock of llmgate's own, which stays for ever."""
+        return sorted(found.name for found in self.path.parent.iterdir() if not found.name.endswith(".llmgate.lock"))
 
 
 @pytest.fixture
@@ -473,3 +477,71 @@ def test_a_file_that_cannot_be_used_and_one_that_others_can(desk: Desk) -> None:
     desk.write()
     desk.path.chmod(0o640)
     assert facts_of(desk)["problem"] == f"others may use the file; run `chmod 600 {desk.path}`"
+
+
+# --- beside other programs ------------------------------------------------------------------------------------------
+
+
+def lock_of(path: Path, **more: Any) -> RefreshLock:
+    instance = Instance(
+        "qwen-oauth.default", None, cast("Any", None), time.time, random.Random(1), {}, path.parent, LOGGER, **more
+    )
+    return RefreshLock(path, instance, stale_seconds=35.0)
+
+
+def test_a_change_waits_for_a_refresh_that_is_under_way(tmp_path: Path) -> None:
+    path = tmp_path / "oauth_creds.json"
+    happened: list[str] = []
+
+    async def test() -> None:
+        async with lock_of(path).held() as locked:
+            assert locked
+            change = asyncio.create_task(lock_of(path).alone(lambda: happened.append("changed")))
+            await asyncio.sleep(0.1)
+            happened.append("refreshed")
+        await change
+
+    asyncio.run(asyncio.wait_for(test(), 20))
+    assert happened == ["refreshed", "changed"]
+
+
+def test_ctrl_c_while_waiting_changes_nothing_and_later_takes_nothing_back(tmp_path: Path) -> None:
+    path = tmp_path / "oauth_creds.json"
+    happened: list[str] = []
+
+    async def test() -> None:
+        async with lock_of(path).held():
+            waiting = asyncio.create_task(lock_of(path).alone(lambda: happened.append("changed")))
+            await asyncio.sleep(0.1)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        assert happened == []
+
+        def change() -> str:
+            task.cancel()  # it arrives while the lock is given back
+            return "done"
+
+        task = asyncio.create_task(lock_of(path).alone(change))
+        assert await task == "done"
+
+    asyncio.run(asyncio.wait_for(test(), 20))
+    assert [found.name for found in tmp_path.iterdir()] == ["oauth_creds.llmgate.lock"]
+
+
+def test_where_the_lock_cannot_be_had_the_change_is_made_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "oauth_creds.json"
+    now = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    async def test() -> None:
+        async with lock_of(path).held():
+            impatient = lock_of(path, sleep=sleep)
+            impatient._monotonic = lambda: now
+            assert await impatient.alone(lambda: "done") == "done"
+
+    asyncio.run(asyncio.wait_for(test(), 20))
+    assert now > 35
