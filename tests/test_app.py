@@ -129,12 +129,12 @@ def test_a_gateway_without_backends_starts_and_says_what_to_do() -> None:
     ],
 )
 def test_a_selector_finds_its_backend(text: str, backend: str, model: str) -> None:
-    (leaf,) = build("default", "two", default_backend="acme.two:their-model").route(text).branches
+    (leaf,) = build("default", "two", default_backend="acme.two:their-model").route(text).leaves
     assert (leaf.backend, leaf.model) == (backend, model)
 
 
 def test_force_model_outranks_the_caller() -> None:
-    (leaf,) = build("default", "two", force_model="acme.two:forced").route("acme:m").branches
+    (leaf,) = build("default", "two", force_model="acme.two:forced").route("acme:m").leaves
     assert (leaf.backend, leaf.model) == ("acme.two", "forced")
 
 

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from llmgate_core.backends import Backends, Readiness, World, build
+from llmgate_core.backends import MAX_MODELS, Backends, Readiness, World, build
 from llmgate_core.backoff import BackoffRules
-from llmgate_core.config import BackendConfig, GatewayConfig, Origin, TimeoutsConfig
+from llmgate_core.config import BackendConfig, FailureHandlingConfig, GatewayConfig, Origin, TimeoutsConfig
 from llmgate_core.connectors import Connector, Instance, ModelInfo
 from llmgate_core.credentials import Credential, CredentialStatus
 from llmgate_core.errors import ConfigError, ConnectorError, PluginError
@@ -162,11 +162,33 @@ def test_what_core_raises_is_told_at_the_line_of_the_plugin_that_led_there() -> 
 def test_a_backoff_that_is_none_is_told_in_words_and_need_not_be_offered() -> None:
     with pytest.raises(PluginError, match=r"its `backoff\(\)` returned a `float`, not `BackoffRules` or None"):
         made(acme("one"), connector=type("Broken", (Acme,), {"backoff": lambda _: 1.0}))
-    assert made(acme("one"))["acme.one"].backoff is None
     rules = BackoffRules(max_wait=3.0)
     (backend,) = made(acme("one"), connector=type("Patient", (Acme,), {"backoff": lambda _: rules}))
-    assert backend.backoff is not None
-    assert backend.backoff.rules == rules
+    shared = backend.backoff("one")
+    assert shared is not None
+    assert (shared.rules, backend.backoff("two") is shared) == (rules, True)
+
+
+def test_without_rules_of_the_connector_each_model_has_a_deadline_of_its_own() -> None:
+    handling = FailureHandlingConfig(max_silent_wait_seconds=7.0, min_retry_wait_seconds=2.0, max_cooldown_seconds=60.0)
+    (backend,) = made(acme("one"), failure_handling=handling)
+    one, two = backend.backoff("one"), backend.backoff("two")
+    assert one is not None
+    assert one is backend.backoff("one")
+    assert one is not two
+    assert (one.rules.max_wait, one.rules.unhinted, one.rules.longest) == (7.0, 2.0, 60.0)
+    (careless,) = made(acme("one"), failure_handling=FailureHandlingConfig(enabled=False))
+    assert careless.backoff("one") is None
+
+
+def test_of_many_models_the_oldest_is_forgotten() -> None:
+    (backend,) = made(acme("one"))
+    first = backend.circuit("0")
+    for number in range(1, MAX_MODELS):
+        backend.circuit(str(number))
+    assert backend.circuit("0") is first
+    backend.circuit("one more")
+    assert backend.circuit("0") is not first
 
 
 @pytest.mark.parametrize(

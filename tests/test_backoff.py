@@ -21,7 +21,7 @@ from llmgate_core.credentials import SingleFlight
 from llmgate_core.executor import Budget, Executor
 from llmgate_core.observe import Redactor
 from llmgate_core.request import GatewayRequest, RequestRecord
-from llmgate_core.selector import Leaf, Names, RoutePlan
+from llmgate_core.selector import Leaf, Names, single
 from llmgate_core.wire import Body
 
 if TYPE_CHECKING:
@@ -139,21 +139,21 @@ class Desk:
     def __init__(self, upstream: Upstream, *, rules: BackoffRules | None = RULES) -> None:
         logger = logging.getLogger("llmgate.backend.acme.default")
         credentials = SingleFlight(NoCredential())
-        self.backoff = Backoff(rules) if rules else None
         backend = Backend(
             "acme.default",
             upstream,  # type: ignore[arg-type]
             credentials,
             Policy(),
-            self.backoff,
-            logger,
-            random.Random(7),
+            rules,
+            logger=logger,
+            random=random.Random(7),
         )
+        self.backoff = backend.backoff("m")
         backends = Backends([backend], Names(("acme.default",)))
         loop = asyncio.get_running_loop()
         self._executor = Executor(backends, [], Redactor(), budget=Budget(), sleep=asyncio.sleep, monotonic=loop.time)
         self._asked = 0
-        self.plan = RoutePlan((Leaf("acme.default", "m"),))
+        self.plan = single(Leaf("acme.default", "m"))
 
     async def ask(self, after: float = 0.0) -> float | ConnectorError:
         """The seconds that one request took, or how it failed."""

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmgate_core.errors import SelectorError
-from llmgate_core.selector import MAX_LENGTH, Leaf, Names, RoutePlan, closest, parse, resolve
+from llmgate_core.selector import MAX_LENGTH, Branch, Leaf, Names, Operator, RoutePlan, closest, parse, resolve, single
 
 
 def leaf_of(text: str) -> Leaf:
-    (leaf,) = parse(text).branches
+    (leaf,) = parse(text).leaves
     return leaf
 
 
@@ -60,7 +60,7 @@ def attempted(call: Callable[..., RoutePlan], *args: Any) -> RoutePlan | Selecto
     ],
 )
 def test_parse(text: str, leaf: Leaf) -> None:
-    assert parse(text) == RoutePlan((leaf,))
+    assert parse(text) == single(leaf)
 
 
 # parse: what is refused, and where
@@ -104,24 +104,76 @@ def test_parse_refuses(text: str, column: int, reason: str) -> None:
     assert (error.status, error.code, error.param) == (400, "invalid_selector", "model")
 
 
+A, B = Leaf("a", "m"), Leaf("b", "m")
+
+
 @pytest.mark.parametrize(
-    ("text", "column", "char", "escape"),
+    ("text", "plan"),
     [
-        ("a:m|b:m", 3, "|", "%7C"),
-        ("a:m^b:m", 3, "^", "%5E"),
-        ("a:m!b:m", 3, "!", "%21"),
-        ("m?stop=a|b", 8, "|", "%7C"),
-        ("[weight=3]a:m", 0, "[", "%5B"),
-        ("hybrid:[a:m,b:m]", 7, "[", "%5B"),
-        ("[a]", 0, "[", "%5B"),
+        ("a:m|b:m", RoutePlan((Branch(A), Branch(B)))),
+        ("a:m^b:m", RoutePlan((Branch(A), Branch(B)), "^")),
+        ("a:m!b:m", RoutePlan((Branch(A), Branch(B)), "!")),
+        ("[weight=3]a:m^b:m", RoutePlan((Branch(A, weight=3.0), Branch(B)), "^")),
+        ("[weight=0.5]a:m^[weight=2]b:m", RoutePlan((Branch(A, weight=0.5), Branch(B, weight=2.0)), "^")),
+        ("[handicap=5]a:m!b:m", RoutePlan((Branch(A, handicap=5.0), Branch(B)), "!")),
+        ("[handicap=0]a:m!b:m", RoutePlan((Branch(A, handicap=0.0), Branch(B)), "!")),
+        ("[ttft_timeout=2.5]a:m", RoutePlan((Branch(A, ttft_timeout=2.5),))),
+        (
+            "[max_context=8000][ttft_timeout=1]a:m|b:m",
+            RoutePlan((Branch(A, max_context=8000, ttft_timeout=1.0), Branch(B))),
+        ),
+        ("[max_context=8000,ttft_timeout=1]a:m", RoutePlan((Branch(A, max_context=8000, ttft_timeout=1.0),))),
+        ("a:m?x=%7C|b:m", RoutePlan((Branch(Leaf("a", "m", (("x", "|"),))), Branch(B)))),
+        ("m|sonnet[1m]", RoutePlan((Branch(Leaf(None, "m")), Branch(Leaf(None, "sonnet[1m]"))))),
+        ("a:m|b:m|c:m", RoutePlan((Branch(A), Branch(B), Branch(Leaf("c", "m"))))),
     ],
 )
-def test_parse_refuses_several_branches(text: str, column: int, char: str, escape: str) -> None:
+def test_parse_several_branches(text: str, plan: RoutePlan) -> None:
+    assert parse(text) == plan
+    assert parse(str(plan)) == plan
+
+
+KNOWN_NOTES = "notes are `weight`, `handicap`, `ttft_timeout`, `max_context`"
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "reason"),
+    [
+        ("a:m|", 4, "the name of a model is missing"),
+        ("|a:m", 0, "the name of a model is missing"),
+        ("a:m||b:m", 4, "the name of a model is missing"),
+        ("a:m| b:m", 4, "a space is not allowed here"),
+        ("a:m |b:m", 3, "a space is not allowed here"),
+        ("a:m|b:m^c:m", 7, "`^` and `|` cannot be mixed: one selector joins its branches in one way (inside a query, "
+         "write it as `%5E`)"),
+        ("a:m|b:m|a:m", 8, "this branch repeats an earlier one"),
+        ("[ttft_timeout=1]a:m|a:m", 20, "this branch repeats an earlier one"),
+        ("|".join(f"m{number}" for number in range(17)), 53, "a selector has 16 branches at most"),
+        ("[weight=2]a:m", 1, "`weight` is for branches that are joined by `^`"),
+        ("[weight=2]a:m|b:m", 1, "`weight` is for branches that are joined by `^`"),
+        ("a:m^[handicap=2]b:m", 5, "`handicap` is for branches that are joined by `!`"),
+        ("[weight=0]a:m^b:m", 7, "`weight` must be a number above 0: `weight=N`"),
+        ("[weight=nan]a:m^b:m", 7, "`weight` must be a number above 0: `weight=N`"),
+        ("[weight=1e9]a:m^b:m", 7, "`weight` must be a number above 0: `weight=N`"),
+        ("[weight]a:m^b:m", 7, "`weight` must be a number above 0: `weight=N`"),
+        ("[handicap=-1]a:m!b:m", 9, "`handicap` must be a number of seconds: `handicap=N`"),
+        ("[max_context=1.5]a:m", 12, "`max_context` must be a whole number of tokens above 0: `max_context=N`"),
+        ("[ttft_timeout=0]a:m", 13, "`ttft_timeout` must be a number of seconds above 0: `ttft_timeout=N`"),
+        ("[wieght=2]a:m^b:m", 1, "unknown note `wieght`; did you mean `weight`?"),
+        ("[colour=2]a:m", 1, f"unknown note `colour`; {KNOWN_NOTES}"),
+        ("[]a:m", 1, f"expected a note; {KNOWN_NOTES}"),
+        ("[ttft_timeout=1,]a:m", 16, f"expected a note; {KNOWN_NOTES}"),
+        ("[ttft_timeout=1,ttft_timeout=2]a:m", 16, "the note `ttft_timeout` is given twice"),
+        ("[ttft_timeout=1a:m|b:m]", 0, "the `]` that ends the notes is missing"),
+        ("a:[ttft_timeout=1]m", 2, "`[` cannot begin a model's name; notes stand at the beginning of a branch"),
+        ("hybrid:[a:m,b:m]", 0, "`hybrid` is not served by this version"),
+        ("[a]", 1, f"unknown note `a`; {KNOWN_NOTES}"),
+    ],
+)  # fmt: skip
+def test_parse_refuses_branches_and_notes(text: str, column: int, reason: str) -> None:
     error = refused(parse, text)
-    assert error.column == column
-    assert error.reason == (
-        f"`{char}` cannot be used here: this version routes to one backend (inside a query, write it as `{escape}`)"
-    )
+    assert (error.reason, error.column) == (reason, column)
+    assert (error.status, error.code, error.param) == (400, "invalid_selector", "model")
 
 
 def test_the_caret_stands_under_the_column() -> None:
@@ -144,11 +196,14 @@ def test_length_limit() -> None:
 
 # parse: properties
 
-near_misses = st.text(alphabet=string.ascii_letters + ":/?&=%+.|^![]{} \n\x00\u00a0通\ud800" + string.digits)
+near_misses = st.text(alphabet=string.ascii_letters + ":/?&=%+.|^![],{} \n\x00\u00a0通\ud800" + string.digits)
+pieces = st.sampled_from(
+    ["a:m", "b:", "m", "[weight=2]", "[handicap=1.5,max_context=9]", "[ttft_timeout=", "]", "|", "^", "!", "?x=1", "="]
+)
 
 
 @settings(deadline=None, max_examples=300)
-@given(near_misses | st.text())
+@given(near_misses | st.text() | st.lists(pieces, max_size=9).map("".join))
 def test_any_text_parses_or_says_where_it_is_wrong(text: str) -> None:
     plan = attempted(parse, text)
     if isinstance(plan, SelectorError):
@@ -168,7 +223,40 @@ queries = st.dictionaries(printable.filter(bool), printable, max_size=4).map(lam
 def test_every_plan_with_a_backend_survives_its_text(
     backend: str, model: str, query: tuple[tuple[str, str], ...]
 ) -> None:
-    plan = RoutePlan((Leaf(backend, model, query),))
+    plan = single(Leaf(backend, model, query))
+    if len(str(plan)) <= MAX_LENGTH:
+        assert parse(str(plan)) == plan
+
+
+numbers = st.integers(1, 10**6).map(lambda number: number / 1000)
+notes = st.fixed_dictionaries(
+    {},
+    optional={
+        "ttft_timeout": numbers,
+        "max_context": st.integers(1, 10**9 - 1),
+        "weight": numbers,
+        "handicap": numbers,
+    },
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.sampled_from(["|", "^", "!"]),
+    st.lists(st.tuples(names, models, queries, notes), min_size=2, max_size=5, unique_by=lambda one: one[:3]),
+)
+def test_every_plan_with_several_branches_survives_its_text(
+    operator: Operator, parts: list[tuple[str, str, tuple[tuple[str, str], ...], dict[str, Any]]]
+) -> None:
+    belongs = {"weight": "^", "handicap": "!"}
+    branches = [
+        Branch(
+            Leaf(backend, model, query),
+            **{name: value for name, value in given.items() if belongs.get(name, operator) == operator},
+        )
+        for backend, model, query, given in parts
+    ]
+    plan = RoutePlan(tuple(branches), operator)
     if len(str(plan)) <= MAX_LENGTH:
         assert parse(str(plan)) == plan
 
@@ -193,7 +281,7 @@ LISTED = "`anthropic.work`, `minimax`, `minimax.china`, `openai-compatible.local
 
 
 def resolved(text: str, names: Names) -> Leaf:
-    (leaf,) = resolve(parse(text), names).branches
+    (leaf,) = resolve(parse(text), names).leaves
     return leaf
 
 
@@ -335,12 +423,12 @@ def test_an_alias_comes_before_the_instance_of_that_name() -> None:
 def test_resolve_ends_at_an_enabled_backend_and_changes_nothing_twice(
     known: Names, backend: str | None, model: str, query: tuple[tuple[str, str], ...]
 ) -> None:
-    plan = attempted(resolve, RoutePlan((Leaf(backend, model, query),)), known)
+    plan = attempted(resolve, single(Leaf(backend, model, query)), known)
     if isinstance(plan, SelectorError):
         assert 0 <= plan.column <= len(plan.text)
     else:
-        assert plan.branches[0].backend in known.enabled
-        assert plan.branches[0].query == query
+        assert plan.leaves[0].backend in known.enabled
+        assert plan.leaves[0].query == query
         assert resolve(plan, known) == plan
 
 

@@ -105,7 +105,7 @@ class Gateway:
 
     def _default_backend(self) -> str | None:
         try:
-            return selector.resolve(selector.parse("any"), self.backends.names).branches[0].backend
+            return selector.resolve(selector.parse("any"), self.backends.names).leaves[0].backend
         except SelectorError:
             return None
 
@@ -154,7 +154,8 @@ def create_app(
     upstream = Upstream(world.environ)
     backends = build(config, plugins, upstream, world)
     budget = Budget(config.failure_handling.max_attempts, config.failure_handling.total_timeout_seconds)
-    executor = Executor(backends, make_policies(config, plugins), redactor, budget=budget, sleep=world.sleep)
+    policies = make_policies(config, plugins)
+    executor = Executor(backends, policies, redactor, budget=budget, chance=world.random, sleep=world.sleep)
     gateway = Gateway(config, plugins, backends, executor, redactor, upstream, not_found)
     hosts = [config.server.host, *config.server.allowed_hosts]
     access = Access(keys, hosts, config.server.allowed_origins, BadKeys(time.monotonic))

@@ -8,9 +8,10 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .backoff import Backoff, BackoffRules, Turn
+from .circuit import Circuit, CircuitRules
 from .config import BackendConfig, GatewayConfig, decode_extra
 from .connectors import Connector, Instance, ModelInfo
 from .credentials import Credential, SingleFlight
@@ -21,6 +22,8 @@ from .selector import Names
 from .upstream import Timeouts, Upstream
 
 logger = logging.getLogger("llmgate.backends")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,23 +45,65 @@ class Readiness:
     detail: str
 
 
+@dataclass(frozen=True)
+class Pacing:
+    """How a backend is treated after rate limits and failures, unless its connector has rules of its own.
+
+    Args:
+        backoff: of each of its models; None where nobody waits and nothing is remembered.
+        circuit: of each of its models.
+    """
+
+    backoff: BackoffRules | None = None
+    circuit: CircuitRules = field(default_factory=CircuitRules)
+
+
+MAX_MODELS = 256
+"""Models of one backend of which something is remembered; callers may ask for any name."""
+
+
 @dataclass
 class Backend:
-    """One configured way to an upstream, ready to be asked."""
+    """One configured way to an upstream, ready to be asked.
+
+    Args:
+        shared: the rules that the connector offers for all its requests together, None where it offers none.
+    """
 
     name: str
     connector: Connector
     credentials: SingleFlight
     retry: RetryPolicy
-    backoff: Backoff | None = None
+    shared: BackoffRules | None = None
+    pacing: Pacing = Pacing()
     logger: logging.Logger = logger
     random: random.Random = field(default_factory=random.Random)
     default_params: Mapping[str, Any] = field(default_factory=dict)
     forced_params: Mapping[str, Any] = field(default_factory=dict)
+    _backoffs: dict[str, Backoff] = field(default_factory=dict)
+    _circuits: dict[str, Circuit] = field(default_factory=dict)
 
-    def turn(self, sleep: Callable[[float], Awaitable[None]], monotonic: Callable[[], float]) -> Turn:
+    def turn(
+        self,
+        model: str,
+        sleep: Callable[[float], Awaitable[None]],
+        monotonic: Callable[[], float],
+        *,
+        patient: bool = True,
+    ) -> Turn:
         """The place of one request before this backend."""
-        return Turn(self.backoff, self.logger, self.random, sleep=sleep, monotonic=monotonic)
+        return Turn(self.backoff(model), self.logger, self.random, sleep=sleep, monotonic=monotonic, patient=patient)
+
+    def backoff(self, model: str) -> Backoff | None:
+        """The deadline that requests for this model share; with all others, where the connector says so."""
+        rules = self.shared or self.pacing.backoff
+        if rules is None:
+            return None
+        return _remembered(self._backoffs, "" if self.shared else model, lambda: Backoff(rules))
+
+    def circuit(self, model: str) -> Circuit:
+        """Whether this model of the backend keeps failing."""
+        return _remembered(self._circuits, model, lambda: Circuit(self.pacing.circuit))
 
     def readiness(self) -> Readiness:
         """What can be said without asking anybody."""
@@ -119,6 +164,15 @@ class Backends:
                 logger.exception("closing backend %s", backend.name)
 
 
+def _remembered(known: dict[str, T], model: str, make: Callable[[], T]) -> T:
+    """What is known of a model; of many, that of the first to come is forgotten."""
+    if model not in known:
+        while len(known) >= MAX_MODELS:
+            del known[next(iter(known))]
+        known[model] = make()
+    return known[model]
+
+
 Decoded = list[tuple[BackendConfig, type[Connector], Any]]
 
 
@@ -171,7 +225,7 @@ def _construct(
         connector = cls(instance)
         credentials = _able(connector.credentials(), "credentials", ("get", "renew", "status"))
         retry = _able(connector.retry(), "retry", ("delay",))
-        backoff = _backoff(connector)
+        shared = _backoff_rules(connector)
     except PluginError as error:
         raise PluginError(f"backend `{backend.name}`: connector `{cls.name}`: {error}") from None
     except Exception as error:
@@ -185,7 +239,8 @@ def _construct(
         connector,
         SingleFlight(credentials),
         retry,
-        backoff,
+        shared,
+        _pacing(config),
         instance.logger,
         instance.random,
         backend.default_params,
@@ -193,12 +248,25 @@ def _construct(
     )
 
 
-def _backoff(connector: Connector) -> Backoff | None:
+def _backoff_rules(connector: Connector) -> BackoffRules | None:
     """A connector may offer rules, and need not."""
     rules = connector.backoff() if hasattr(connector, "backoff") else None
     if not isinstance(rules, BackoffRules | None):
         raise PluginError(f"its `backoff()` returned a `{type(rules).__name__}`, not `BackoffRules` or None")
-    return Backoff(rules) if rules else None
+    return rules
+
+
+def _pacing(config: GatewayConfig) -> Pacing:
+    handling = config.failure_handling
+    if not handling.enabled:
+        return Pacing()
+    rules = BackoffRules(
+        max_wait=handling.max_silent_wait_seconds,
+        longest=handling.max_cooldown_seconds,
+        probe_wait=handling.max_silent_wait_seconds,
+        unhinted=handling.min_retry_wait_seconds,
+    )
+    return Pacing(rules)
 
 
 def _able(found: Any, seam: str, methods: Sequence[str]) -> Any:

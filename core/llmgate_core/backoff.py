@@ -30,6 +30,8 @@ class BackoffRules:
         longest: seconds for which an upstream's hint is believed; then one request tries.
         probe_wait: seconds that the others wait for the outcome of that one.
         gap: seconds between two of those that are released afterwards, on average.
+        unhinted: seconds until the deadline where neither the upstream nor the retry policy names a time; with 0
+            there is none then.
 
     Raises:
         ValueError: a time is negative or not finite.
@@ -40,9 +42,10 @@ class BackoffRules:
     longest: float = 1800.0
     probe_wait: float = 30.0
     gap: float = 0.1
+    unhinted: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("max_wait", "longest", "probe_wait", "gap"):
+        for name in ("max_wait", "longest", "probe_wait", "gap", "unhinted"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}` must be finite seconds, not below 0")
 
@@ -86,7 +89,7 @@ class Backoff:
                 met the same limit, and says nothing new unless it names a later time.
         """
         is_old = self._until is not None and sent < self._recorded_at
-        guess = self._last_seconds if wait is None else wait
+        guess = (self._last_seconds or self.rules.unhinted) if wait is None else wait
         if hint is None and (is_old or not guess):
             return None if self._until is None else self.remaining(now)
         seconds = min(guess if hint is None else hint, self.rules.longest)
@@ -116,6 +119,7 @@ class Turn:
         backoff: the backend's; None where it has none, and nobody waits for others.
         sleep: awaited with seconds.
         monotonic: seconds.
+        patient: whether it may wait at all; another backend would take over from one that may not.
     """
 
     def __init__(
@@ -126,7 +130,9 @@ class Turn:
         *,
         sleep: Callable[[float], Awaitable[None]],
         monotonic: Callable[[], float],
+        patient: bool = True,
     ) -> None:
+        self._patient = patient
         self._backoff = backoff
         self._logger = logger
         self._random = random
@@ -192,13 +198,13 @@ class Turn:
             elif not backoff.has_first:
                 self._is_first = backoff.has_first = True
                 return None
-            elif not await self._news_within(backoff, backoff.rules.probe_wait):
+            elif not (self._patient and await self._news_within(backoff, backoff.rules.probe_wait)):
                 return backoff.rules.probe_wait
         return None
 
     async def _sit_out(self, backoff: Backoff, left: float) -> float | None:
         """Waits for the deadline; a request whose first refusal is held waits as long as it may, and then goes."""
-        allowed = backoff.rules.max_wait - self._waited
+        allowed = backoff.rules.max_wait - self._waited if self._patient else 0.0
         if left > allowed and (self._waited or not self._is_held):
             return left
         self._logger.debug("%s active: remaining=%.3f s", backoff.rules.name, left)

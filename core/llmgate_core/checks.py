@@ -69,7 +69,7 @@ def _wrong_force_model(config: GatewayConfig) -> list[Problem]:
     except SelectorError as error:
         told = [error.reason]
     else:
-        told = [_wrong_parameter(name) for leaf in plan.branches for name in read_query(leaf.query)[1]]
+        told = [_wrong_parameter(name) for leaf in plan.leaves for name in read_query(leaf.query)[1]]
     return [config.problem(("force_model",), f"`force_model`: {reason}") for reason in told]
 
 

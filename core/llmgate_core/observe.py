@@ -105,7 +105,7 @@ def configure(level: str, style: str, redactor: Redactor, stream: IO[str] | None
 
 def access_parts(record: RequestRecord) -> dict[str, Any]:
     """What the access line says of one request, in order; empty parts left out."""
-    last = record.attempts[-1] if record.attempts else None
+    last = record.served_by or (record.attempts[-1] if record.attempts else None)
     usage = record.usage or {}
     parts: dict[str, Any] = {
         "client": record.client,

@@ -34,17 +34,17 @@ class Beginning:
         if failure := chat.first_event_error(b"".join(self._held)):
             raise failure
 
-    async def hold(self, seconds: float) -> None:
-        """Reads on until something comes that a caller would miss, for so long at most.
+    async def hold(self, seconds: float | None) -> None:
+        """Reads on until something comes that a caller would miss, for so long at most; None is for ever.
 
         Raises:
             ConnectorError: a failure comes first, or the end.
         """
         now = asyncio.get_running_loop().time
-        until, size = now() + seconds, 0
+        until, size = None if seconds is None else now() + seconds, 0
         while not (self._watch.meaningful or self._watch.finished) and size < MAX_HELD_BYTES:
             self._under_way = asyncio.ensure_future(anext(self._reply.chunks, None))
-            await asyncio.wait({self._under_way}, timeout=max(0.0, until - now()))
+            await asyncio.wait({self._under_way}, timeout=None if until is None else max(0.0, until - now()))
             if not self._under_way.done():
                 return
             chunk, self._under_way = self._under_way.result(), None
@@ -73,12 +73,12 @@ class Beginning:
             await asyncio.wait({self._under_way})
 
 
-async def beginning(reply: UpstreamReply, hold_seconds: float) -> Beginning:
+async def beginning(reply: UpstreamReply, hold_seconds: float | None) -> Beginning:
     """The beginning of a stream, once it does not look like a failure.
 
     Args:
-        hold_seconds: how long to wait for the first event that counts; 0 where nothing could be tried again, so that
-            what has come may pass at once.
+        hold_seconds: how long to wait for the first event that counts, None for ever; 0 where nothing could be tried
+            again, so that what has come may pass at once.
 
     Raises:
         ConnectorError: an empty or non-SSE answer, or a stream that begins with an error frame.
@@ -93,7 +93,7 @@ async def beginning(reply: UpstreamReply, hold_seconds: float) -> Beginning:
         raise not_a_stream(reply, await read_beginning(reply, first))
     begun = Beginning(reply, first)
     begun.raise_failure()
-    if hold_seconds:
+    if hold_seconds != 0:
         try:
             await begun.hold(hold_seconds)
         except BaseException:

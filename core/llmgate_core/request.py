@@ -112,6 +112,7 @@ class RequestRecord:
         usage: the upstream's own `usage` object where it passed by, else None.
         status: the HTTP status that was sent; 499 when the caller hung up before there was one.
         outcome: `cut_off` is a failure after the answer had begun.
+        served_by: the attempt whose answer the caller gets, None where all failed.
     """
 
     id: str
@@ -123,6 +124,7 @@ class RequestRecord:
     selector: str = ""
     stream: bool = False
     attempts: list[Attempt] = field(default_factory=list)
+    served_by: Attempt | None = None
     status: int = 0
     outcome: Outcome = "ok"
     error: str = ""

@@ -150,12 +150,24 @@ class TimeoutsConfig:
 
 @dataclass(frozen=True)
 class FailureHandlingConfig:
-    """The budget of one request: how often, and for how long, attempts may be started."""
+    """What one request may cost, and how long it may wait where an upstream limits the rate."""
 
+    enabled: Annotated[
+        bool, Meta(description="Whether anything is tried again or waited for; without, each branch is asked once.")
+    ] = True
     max_attempts: Annotated[int, Meta(ge=1, description="Attempts per request, retries included.")] = 5
     total_timeout_seconds: Annotated[
         float, Meta(gt=0, description="No new attempt and no wait begins after this many seconds.")
     ] = 90.0
+    max_silent_wait_seconds: Annotated[
+        float, Meta(ge=0, description="The longest wait for the end of a rate limit; else the caller is told of it.")
+    ] = 30.0
+    min_retry_wait_seconds: Annotated[
+        float, Meta(ge=0, description="How long a rate limit is believed in whose upstream names no time.")
+    ] = 1.0
+    max_cooldown_seconds: Annotated[
+        float, Meta(ge=0, description="How long an upstream's own time is believed in; then one request tries.")
+    ] = 1800.0
 
 
 @dataclass(frozen=True)

@@ -478,7 +478,7 @@ def test_explain_tells_which_layer_won(run: Run, write: Write) -> None:
         '{"model": "x", "messages": [{"role": "user", "content": "hi"}], "temperature": 1, "seed": 1}', "b.json"
     )
     ended = run("explain", "small?temperature=0.2&seed=3", "--body", str(body), "--json")
-    steps = ended.json()
+    (steps,) = ended.json()["branches"]
     assert steps["backend"] == {"name": "openai-compatible.local", "ready": True, "detail": "needs no credential"}
     assert steps["parameters"] == {
         "temperature": [
@@ -495,6 +495,32 @@ def test_explain_tells_which_layer_won(run: Run, write: Write) -> None:
     assert sorted(steps["changed_in_body"]) == ["model", "seed", "temperature"]
     text = run("explain", "small?temperature=0.2", "--body", str(body)).out
     assert "parameter     temperature = 0.2  (uri, over client 1, over default 0.7)" in text
+
+
+def test_explain_shows_every_branch(run: Run, write: Write) -> None:
+    write(LOCAL)
+    ended = run("explain", "[weight=3]small?temperature=0.2^[weight=1,ttft_timeout=5]large")
+    assert ended.out.splitlines() == [
+        "asked for     [weight=3]small?temperature=0.2^[weight=1,ttft_timeout=5]large",
+        "plan          [weight=3]openai-compatible.local:small?temperature=0.2"
+        "^[weight=1,ttft_timeout=5]openai-compatible.local:large",
+        "strategy      weighted: one is drawn by weight; where it fails, another one of the rest",
+        "branch 1",
+        "backend       openai-compatible.local (ready: needs no credential)",
+        "model         small",
+        "note          weight = 3",
+        "parameter     temperature = 0.2  (uri, over default 0.7)",
+        "parameter     seed = 7  (forced)",
+        "body          model, temperature, seed changed; all other bytes as sent",
+        "branch 2",
+        "backend       openai-compatible.local (ready: needs no credential)",
+        "model         large",
+        "note          weight = 1",
+        "note          ttft_timeout = 5",
+        "parameter     temperature = 0.7  (default)",
+        "parameter     seed = 7  (forced)",
+        "body          model, temperature, seed changed; all other bytes as sent",
+    ]
 
 
 def test_explain_shows_what_force_model_does(run: Run, write: Write) -> None:

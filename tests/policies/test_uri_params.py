@@ -36,7 +36,7 @@ REQUEST = GatewayRequest(
 
 
 def apply(query: str, *, on_error: Literal["reject", "warn"] = "reject", params: Params | None = None) -> Verdict:
-    (leaf,) = parse(f"m?{query}" if query else "m").branches
+    (leaf,) = parse(f"m?{query}" if query else "m").leaves
     return UriParams(UriParamsSettings(on_error)).apply(REQUEST, leaf, params or Params())
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import configuration
+
+if TYPE_CHECKING:
+    from ..app import Gateway
+    from ..request import GatewayRequest
+    from ..selector import Branch
 
 EMPTY_BODY = b'{"model":"","messages":[{"role":"user","content":"..."}]}'
 
@@ -38,7 +43,7 @@ def command(ctx: click.Context, /, selector: str, body: Path | None, as_json: bo
         click.echo(line)
 
 
-def explain(gateway: Any, text: str, data: bytes) -> dict[str, Any]:
+def explain(gateway: Gateway, text: str, data: bytes) -> dict[str, Any]:
     """The steps of one request as plain values; raises RequestError or ConnectorError where it would end."""
     from ..dialects import chat
     from ..errors import RequestError
@@ -52,21 +57,39 @@ def explain(gateway: Any, text: str, data: bytes) -> dict[str, Any]:
     read = chat.read_request(body.bytes)
     request = GatewayRequest("req_explain", chat.DIALECT, "generate", text, read.body, read.stream, {})
     plan = gateway.route(text)
-    leaf = plan.branches[0]
-    backend = gateway.backends[leaf.backend]
-    prepared = gateway.executor.prepare(request, leaf)
-    state = backend.readiness()
-    changed = [name for name in prepared.body.names() if prepared.body.raw(name) != request.body.raw(name)]
     return {
         "asked": text,
         "force_model": gateway.config.force_model,
         "plan": str(plan),
+        "strategy": STRATEGIES[plan.operator],
+        "branches": [branch_steps(gateway, request, branch) for branch in plan.branches],
+    }
+
+
+STRATEGIES = {"|": "failover", "^": "weighted", "!": "parallel"}
+IN_WORDS = {
+    "failover": "from left to right, until one answers",
+    "weighted": "one is drawn by weight; where it fails, another one of the rest",
+    "parallel": "the highest handicap begins; the first that says something wins",
+}
+
+
+def branch_steps(gateway: Gateway, request: GatewayRequest, branch: Branch) -> dict[str, Any]:
+    """What one branch would be sent; raises RequestError or ConnectorError where it cannot be."""
+    leaf = branch.leaf
+    backend = gateway.executor.backend_of(leaf)
+    prepared = gateway.executor.prepare(request, leaf)
+    state = backend.readiness()
+    changed = [name for name in prepared.body.names() if prepared.body.raw(name) != request.body.raw(name)]
+    notes = {name: value for name, value in vars(branch).items() if name != "leaf" and value is not None}
+    return {
         "backend": {
             "name": backend.name,
             "ready": state.ready,
             "detail": gateway.redactor.strike(state.detail),
         },
         "model": leaf.model,
+        "notes": notes,
         "parameters": {
             name: [{"value": setting.value, "layer": setting.layer} for setting in prepared.params.why(name)]
             for name in prepared.params.effective()
@@ -78,15 +101,28 @@ def explain(gateway: Any, text: str, data: bytes) -> dict[str, Any]:
 
 def told(steps: dict[str, Any]) -> list[str]:
     """The same for people: one line a step."""
-    backend = steps["backend"]
     lines = [f"asked for     {steps['asked']}"]
     if steps["force_model"]:
         lines.append(f"force_model   {steps['force_model']}")
-    lines += [
-        f"plan          {steps['plan']}",
+    lines.append(f"plan          {steps['plan']}")
+    branches = steps["branches"]
+    if len(branches) > 1:
+        lines.append(f"strategy      {steps['strategy']}: {IN_WORDS[steps['strategy']]}")
+    for number, branch in enumerate(branches, 1):
+        if len(branches) > 1:
+            lines.append(f"branch {number}")
+        lines += told_branch(branch)
+    return lines
+
+
+def told_branch(steps: dict[str, Any]) -> list[str]:
+    """The lines of one branch."""
+    backend = steps["backend"]
+    lines = [
         f"backend       {backend['name']} ({'ready' if backend['ready'] else 'not ready'}: {backend['detail']})",
         f"model         {steps['model']}",
     ]
+    lines += [f"note          {name} = {value:g}" for name, value in steps["notes"].items()]
     for name, settings in steps["parameters"].items():
         winner, *hidden = settings
         over = "".join(f", over {setting['layer']} {setting['value']!r}" for setting in hidden)

@@ -15,7 +15,7 @@ from ..dialects import chat
 from ..errors import ConnectorError, RequestError
 from ..faults import FAULT
 from ..observe import Redactor
-from ..request import RequestRecord
+from ..request import Attempt, RequestRecord
 from .access import Access, Refused
 from .exchange import SHUTTING_DOWN, ClientGone, Message, Receive, Scope, Send, raw_headers
 
@@ -260,8 +260,15 @@ def context(record: RequestRecord) -> str:
     if not record.attempts:
         return ""
     last = record.attempts[-1]
+    if len({(attempt.backend, attempt.model) for attempt in record.attempts}) > 1:
+        return "\n".join([f"{len(record.attempts)} attempts failed:", *map(_told, record.attempts)])
     said = f"backend {last.backend}" + (f" answered HTTP {last.status}" if last.status else "")
     return said + (f", {len(record.attempts)} attempts" if len(record.attempts) > 1 else "")
+
+
+def _told(attempt: Attempt) -> str:
+    answered = f"HTTP {attempt.status}, " if attempt.status else ""
+    return f"  {attempt.backend}:{attempt.model}: {answered}{attempt.kind or 'given up'}: {attempt.message[:200]}"
 
 
 def wrong_method(record: RequestRecord, error: HTTPException) -> RequestError:

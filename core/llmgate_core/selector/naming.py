@@ -1,11 +1,4 @@
-"""The text in `model` as a route plan: `parse` reads the syntax, `resolve` finds out which backend is meant.
-
-    selector = [ backend ":" ] model [ "?" name "=" value { "&" name "=" value } ]
-
-The two steps are apart because only the configuration knows whether `llama3:8b` names a backend.
-Selectors with several branches (`|`, `^`, `!`, notes in brackets) are refused, so that a later meaning
-surprises nobody.
-"""
+"""Which backends a plan means: names, aliases, the default, and what was probably meant by a name that is none."""
 
 from __future__ import annotations
 
@@ -13,146 +6,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from urllib.parse import quote, unquote
 
-from .errors import SelectorError
-
-MAX_LENGTH = 4096
-"""The longest selector that is read, in characters."""
+from ..errors import SelectorError
+from .plan import Leaf, RoutePlan
 
 MAX_EDITS = 2
 """How many letters a misspelt name may be away from the right one."""
 
-_OPERATOR = re.compile(r"[|^!]")
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _DIGIT = re.compile(r"[0-9]")
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """One model at one backend, with the parameters of the query.
-
-    Args:
-        backend: after `parse` the part before the first `:` (it may turn out to belong to the model) or None;
-            after `resolve` always the full name of a configured instance, `connector.instance`.
-        model: as it goes upstream.
-        query: decoded names and values in the order in which they were written.
-    """
-
-    backend: str | None
-    model: str
-    query: tuple[tuple[str, str], ...] = ()
-
-    def __str__(self) -> str:
-        prefix = f"{self.backend}:" if self.backend is not None else ""
-        pairs = "&".join(f"{quote(name)}={quote(value)}" for name, value in self.query)
-        return f"{prefix}{self.model}?{pairs}" if pairs else f"{prefix}{self.model}"
-
-
-@dataclass(frozen=True)
-class RoutePlan:
-    """Where a request may go, in order; there is exactly one branch for now.
-
-    `str(plan)` is a selector that parses to an equal plan.
-    """
-
-    branches: tuple[Leaf, ...]
-
-    def __str__(self) -> str:
-        return str(self.branches[0])
-
-
-def parse(text: str) -> RoutePlan:
-    """Reads a selector without asking whether its backend exists.
-
-    Raises:
-        SelectorError: 400; `0 <= column <= len(error.text)`. In `error.text` unprintable characters are
-            replaced one for one, and a selector that is too long is cut.
-    """
-    _check_characters(text)
-    target, mark, _ = text.partition("?")
-    backend, model = _split(target)
-    start = len(target) - len(model)
-    for column in (0, start):
-        if target.startswith("[", column):
-            raise _several_branches(text, column)
-    if backend == "":
-        raise _refusal("the name of a backend is missing before `:`", text, 0)
-    if not model:
-        raise _refusal("the name of a model is missing", text, start)
-    _check_spaces(text, 0, backend or "")
-    _check_spaces(text, start, model)
-    return RoutePlan((Leaf(backend, model, _query(text, len(target) + 1) if mark else ()),))
-
-
-def _check_characters(text: str) -> None:
-    if len(text) > MAX_LENGTH:
-        shown = f"{text[:60]}..."
-        raise _refusal(f"the selector is longer than {MAX_LENGTH} characters", shown, len(shown))
-    if not text:
-        raise _refusal("the selector is empty; write `BACKEND:MODEL`, or a model of the default backend", text, 0)
-    if not text.isprintable():
-        column = next(i for i, char in enumerate(text) if not char.isprintable())
-        raise _refusal(f"the character U+{ord(text[column]):04X} is not allowed in a selector", text, column)
-    if operator := _OPERATOR.search(text):
-        raise _several_branches(text, operator.start())
-
-
-def _check_spaces(text: str, start: int, part: str) -> None:
-    """Other kinds of whitespace are unprintable, so they have been refused before."""
-    if part.startswith(" "):
-        raise _refusal("a space is not allowed here", text, start)
-    if part.endswith(" "):
-        raise _refusal("a space is not allowed here", text, start + len(part.rstrip(" ")))
-
-
-def _split(target: str) -> tuple[str | None, str]:
-    """A backend's name has no slash, so `vendor/model:variant` is all model."""
-    prefix, colon, rest = target.partition(":")
-    return (prefix, rest) if colon and "/" not in prefix else (None, target)
-
-
-def _query(text: str, start: int) -> tuple[tuple[str, str], ...]:
-    pairs: dict[str, str] = {}
-    for pair in text[start:].split("&"):
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise _refusal("expected `name=value`", text, start)
-        if not name:
-            raise _refusal("the name of a parameter is missing before `=`", text, start)
-        name = _decode(text, start, name)
-        if name in pairs:
-            raise _refusal(f"the parameter `{name}` is given twice", text, start)
-        pairs[name] = _decode(text, start + pair.index("=") + 1, value)
-        start += len(pair) + 1
-    return tuple(pairs.items())
-
-
-def _decode(text: str, start: int, part: str) -> str:
-    """Percent-decoding as in RFC 3986, so `+` stays a plus."""
-    if "%" not in part:
-        return part
-    if bad := _BAD_ESCAPE.search(part):
-        raise _refusal("`%` must be followed by two hexadecimal digits", text, start + bad.start())
-    try:
-        decoded = unquote(part, errors="strict")
-    except UnicodeDecodeError:
-        raise _refusal("the percent escapes are not UTF-8", text, start + part.index("%")) from None
-    if not decoded.isprintable():
-        raise _refusal("the percent escapes give an unprintable character", text, start + part.index("%"))
-    return decoded
-
-
-def _several_branches(text: str, column: int) -> SelectorError:
-    char = text[column]
-    message = f"`{char}` cannot be used here: this version routes to one backend"
-    return _refusal(f"{message} (inside a query, write it as `{quote(char)}`)", text, column)
-
-
-def _refusal(message: str, text: str, column: int) -> SelectorError:
-    # An escape sequence or a line break in the text would break the caret, or the terminal that shows it.
-    shown = text if text.isprintable() else "".join(char if char.isprintable() else "\ufffd" for char in text)
-    return SelectorError(message, shown, column)
 
 
 @dataclass(frozen=True)
@@ -210,7 +71,8 @@ def resolve(plan: RoutePlan, names: Names) -> RoutePlan:
         SelectorError: 404 `backend_not_found` where no backend is meant or it is switched off, 400 where
             several instances could be meant. Its text and column are those of the leaf at fault.
     """
-    return RoutePlan(tuple(_resolve(leaf, names) for leaf in plan.branches))
+    branches = (replace(branch, leaf=_resolve(branch.leaf, names)) for branch in plan.branches)
+    return RoutePlan(tuple(branches), plan.operator)
 
 
 def _resolve(leaf: Leaf, names: Names) -> Leaf:

@@ -1,0 +1,87 @@
+"""Whether a backend that keeps failing is worth asking: a circuit that opens, and closes again. No clock, no I/O.
+
+All times are monotonic seconds. `executor` asks it only where a plan has another branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from .errors import ConnectorError, Kind
+
+State = Literal["closed", "open", "half-open"]
+
+FAILING: frozenset[Kind] = frozenset({"auth", "unavailable", "timeout", "protocol", "bug"})
+"""Failures that say something about the backend; any other answer shows that it works."""
+
+
+@dataclass(frozen=True)
+class CircuitRules:
+    """When a circuit opens and for how long.
+
+    Args:
+        failures: in a row, after which it opens.
+        seconds: how long it stays open at first; twice as long after each attempt that fails when they are over.
+        longest: seconds that it stays open at most.
+    """
+
+    failures: int = 5
+    seconds: float = 30.0
+    longest: float = 300.0
+
+
+class Circuit:
+    """Closed: all may go. Open: nobody. Half-open, once the time is over: one may, and what becomes of it decides."""
+
+    def __init__(self, rules: CircuitRules = CircuitRules()) -> None:
+        self._rules = rules
+        self._failures = 0
+        self._until: float | None = None
+        self._seconds = rules.seconds
+        self._is_tried = False
+
+    def state(self, now: float) -> State:
+        """What it is at this moment."""
+        if self._until is None:
+            return "closed"
+        return "open" if now < self._until else "half-open"
+
+    def allows(self, now: float) -> bool:
+        """Whether another request is worth sending."""
+        state = self.state(now)
+        return state == "closed" or (state == "half-open" and not self._is_tried)
+
+    @contextmanager
+    def watching(self, monotonic: Callable[[], float]) -> Iterator[None]:
+        """Takes note of what becomes of an attempt in its body; one that is cancelled tells nothing."""
+        tries = self.state(monotonic()) == "half-open"
+        self._is_tried = self._is_tried or tries
+        try:
+            yield
+        except ConnectorError as error:
+            if error.kind in FAILING:
+                self.failed(monotonic())
+            elif error.kind != "disabled":
+                self.succeeded()
+            raise
+        else:
+            self.succeeded()
+        finally:
+            if tries:
+                self._is_tried = False
+
+    def succeeded(self) -> None:
+        """The backend works."""
+        self._failures, self._until, self._seconds = 0, None, self._rules.seconds
+
+    def failed(self, now: float) -> None:
+        """It does not."""
+        self._failures += 1
+        state = self.state(now)
+        if state == "half-open":
+            self._seconds = min(2 * self._seconds, self._rules.longest)
+        if state == "half-open" or (state == "closed" and self._failures >= self._rules.failures):
+            self._until = now + self._seconds
