@@ -9,11 +9,10 @@ import asyncio
 import json
 import logging
 import random
-import selectors
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import httpx
 import pytest
@@ -26,8 +25,6 @@ from llmgate_core.connectors import Connector
 from llmgate_core.plugins import Installed, PluginSet
 from llmgate_core.request import RequestRecord
 from llmgate_core.testing import LoopbackServer, Script, ScriptedUpstream
-
-Result = TypeVar("Result")
 
 PROMPTLY = 1.0
 """Seconds within which a hang-up must have reached the upstream."""
@@ -178,51 +175,3 @@ def llmgate_logging() -> Iterator[logging.Logger]:
     for one, handlers, level, propagate in before:
         one.handlers, one.propagate = handlers, propagate
         one.setLevel(level)
-
-
-# --- time that passes only when nothing else can happen ----------------------------------------------------------
-
-
-class _Jumping(selectors.DefaultSelector):
-    """Lets the clock jump instead of waiting."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
-            raise RuntimeError("everybody waits for something that will not come")
-        self.now += timeout
-        found: list[tuple[selectors.SelectorKey, int]] = super().select(0)
-        return found
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """For coroutines that wait for each other and for the clock, and for nothing outside of this process."""
-
-    def __init__(self) -> None:
-        self._jumping = _Jumping()
-        super().__init__(self._jumping)
-
-    def time(self) -> float:
-        """Virtual seconds since the loop was made."""
-        return self._jumping.now
-
-    def default_exception_handler(self, context: Mapping[str, Any]) -> None:
-        """What nobody has looked at is a failure of the test."""
-        raise RuntimeError(context.get("message")) from context.get("exception")
-
-
-class InVirtualTime(Protocol):
-    """What the fixture `in_virtual_time` gives."""
-
-    def __call__(self, main: Coroutine[Any, Any, Result]) -> Result:
-        """The result of a coroutine, in a time of its own that begins at 0."""
-
-
-@pytest.fixture(scope="session")
-def in_virtual_time() -> InVirtualTime:
-    def run(main: Coroutine[Any, Any, Result]) -> Result:
-        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            return runner.run(main)
-
-    return run

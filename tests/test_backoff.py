@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import random
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.virtual import Desk, Does, Upstream, now, run
 
-from llmgate_core import BackoffRules, ConnectorError, NoCredential, UpstreamCall, UpstreamReply
-from llmgate_core.backends import Backend, Backends
+from llmgate_core import BackoffRules, ConnectorError
 from llmgate_core.backoff import EARLY_SECONDS, Backoff
-from llmgate_core.credentials import SingleFlight
-from llmgate_core.executor import Budget, Executor
-from llmgate_core.observe import Redactor
-from llmgate_core.request import GatewayRequest, RequestRecord
-from llmgate_core.selector import Leaf, Names, single
-from llmgate_core.wire import Body
 
-if TYPE_CHECKING:
-    from tests.conftest import InVirtualTime
-
-ANSWER = json.dumps({"choices": [{"message": {"content": "hi"}}]}).encode()
 MAX_WAIT = 10.0
 RULES = BackoffRules(MAX_WAIT, name="Acme's backoff")
 
@@ -96,80 +83,21 @@ Limit = Callable[[float], ConnectorError | None]
 """What the upstream says to a request that arrives at this time: a refusal, or nothing."""
 
 
-@dataclass
-class Upstream:
-    """A connector without a network: an upstream that answers after `latency` seconds."""
-
-    limit: Limit
-    latency: float = 0.5
-    arrivals: list[float] = field(default_factory=list)
-    by_request: dict[str, int] = field(default_factory=dict)
-    dialects: frozenset[str] = frozenset({"openai.chat"})
-
-    def check(self) -> None:
-        """May be used."""
-
-    async def send(self, call: UpstreamCall) -> UpstreamReply:
-        now = asyncio.get_running_loop().time()
-        self.arrivals.append(now)
-        self.by_request[call.request_id] = self.by_request.get(call.request_id, 0) + 1
-        refusal = self.limit(now)
-        await asyncio.sleep(self.latency)
-        if refusal is not None:
-            raise refusal
-
-        async def chunks() -> AsyncGenerator[bytes, None]:
-            yield ANSWER
-
-        async def aclose() -> None:
-            pass
-
-        return UpstreamReply(200, {}, chunks(), aclose)
-
-    async def models(self, credential: Any) -> list[Any]:
-        return []
-
-    async def aclose(self) -> None:
-        pass
+def limiting(limit: Limit, latency: float = 0.5) -> Upstream:
+    return Upstream(lambda when: Does(latency, limit(when)), Policy())
 
 
-class Desk:
-    """An executor with one backend before this upstream; `await desk.ask()` is one request."""
+class Acme(Desk):
+    """One backend."""
 
     def __init__(self, upstream: Upstream, *, rules: BackoffRules | None = RULES) -> None:
-        logger = logging.getLogger("llmgate.backend.acme.default")
-        credentials = SingleFlight(NoCredential())
-        backend = Backend(
-            "acme.default",
-            upstream,  # type: ignore[arg-type]
-            credentials,
-            Policy(),
-            rules,
-            logger=logger,
-            random=random.Random(7),
-        )
-        self.backoff = backend.backoff("m")
-        backends = Backends([backend], Names(("acme.default",)))
-        loop = asyncio.get_running_loop()
-        self._executor = Executor(backends, [], Redactor(), budget=Budget(), sleep=asyncio.sleep, monotonic=loop.time)
-        self._asked = 0
-        self.plan = single(Leaf("acme.default", "m"))
+        super().__init__({"acme": upstream}, shared=rules)
+        self.backoff = self.backends["acme.default"].backoff("m")
 
-    async def ask(self, after: float = 0.0) -> float | ConnectorError:
+    async def one(self, after: float = 0.0) -> float | ConnectorError:
         """The seconds that one request took, or how it failed."""
-        await asyncio.sleep(after)
-        self._asked += 1
-        loop = asyncio.get_running_loop()
-        body = Body(b'{"model":"m","messages":[{}]}')
-        request = GatewayRequest(f"req_{self._asked}", "openai.chat", "generate", "m", body, False, {})
-        record = RequestRecord(request.id, "POST", "/", 0.0)
-        began = loop.time()
-        try:
-            answer = await self._executor.run(request, self.plan, record)
-        except ConnectorError as error:
-            return error
-        await answer.aclose()
-        return loop.time() - began
+        ended = await self.ask("acme:m", after=after)
+        return ended.error or ended.seconds
 
 
 def limited(hint: float | None = None) -> ConnectorError:
@@ -177,120 +105,118 @@ def limited(hint: float | None = None) -> ConnectorError:
 
 
 def until(moment: float, hint: float | None = None) -> Limit:
-    return lambda now: limited(hint) if now < moment else None
+    return lambda when: limited(hint) if when < moment else None
 
 
-async def hundred(desk: Desk) -> list[float | ConnectorError]:
-    return list(await asyncio.gather(*(desk.ask() for _ in range(100))))
+async def hundred(desk: Acme) -> list[float | ConnectorError]:
+    return list(await asyncio.gather(*(desk.one() for _ in range(100))))
 
 
-def test_of_a_hundred_one_goes_first_and_the_others_follow_spread_out(
-    in_virtual_time: InVirtualTime,
-) -> None:
+def test_of_a_hundred_one_goes_first_and_the_others_follow_spread_out() -> None:
     async def test() -> None:
-        upstream = Upstream(until(1.0, hint=2.0))
-        desk = Desk(upstream)
+        upstream = limiting(until(1.0, hint=2.0))
+        desk = Acme(upstream)
         results = await hundred(desk)
         assert all(isinstance(result, float) for result in results)
         first, *others = sorted(upstream.arrivals[100:])
         assert upstream.arrivals[:100] == [0.0] * 100
         assert first == pytest.approx(2.5, abs=2 * EARLY_SECONDS)  # the refusals came at 0.5
         assert len(others) == 99
-        assert others[0] >= first + upstream.latency
+        assert others[0] >= first + 0.5
         assert most_within(others, 1.0) <= 30  # of 99 within ten seconds
         assert set(upstream.by_request.values()) == {2}
 
-    in_virtual_time(test())
+    run(test())
 
 
 def most_within(moments: list[float], seconds: float) -> int:
     return max(sum(1 for one in moments if start <= one < start + seconds) for start in moments)
 
 
-def test_while_the_limit_lasts_only_one_at_a_time_finds_that_out(in_virtual_time: InVirtualTime) -> None:
+def test_while_the_limit_lasts_only_one_at_a_time_finds_that_out() -> None:
     async def test() -> None:
-        upstream = Upstream(until(1000.0, hint=2.0))
-        results = await hundred(Desk(upstream))
+        upstream = limiting(until(1000.0, hint=2.0))
+        results = await hundred(Acme(upstream))
         errors = [result for result in results if isinstance(result, ConnectorError)]
         assert len(errors) == 100
         assert {error.kind for error in errors} == {"rate_limited"}
         assert all(error.retry_after is not None for error in errors)
         # 2 s a deadline and half a second for the answer: four such fit into the ten that one waits at most.
         assert len(upstream.arrivals) <= 100 + 5
-        assert asyncio.get_running_loop().time() <= MAX_WAIT + 5
+        assert now() <= MAX_WAIT + 5
 
-    in_virtual_time(test())
+    run(test())
 
 
-def test_those_who_come_later_wait_without_asking(in_virtual_time: InVirtualTime) -> None:
+def test_those_who_come_later_wait_without_asking() -> None:
     async def test() -> None:
-        upstream = Upstream(until(1.0, hint=4.0))
-        desk = Desk(upstream)
-        first, *later = await asyncio.gather(desk.ask(), *(desk.ask(after=1.0) for _ in range(20)))
+        upstream = limiting(until(1.0, hint=4.0))
+        desk = Acme(upstream)
+        first, *later = await asyncio.gather(desk.one(), *(desk.one(after=1.0) for _ in range(20)))
         assert isinstance(first, float)
         assert all(isinstance(result, float) for result in later)
         assert len(upstream.arrivals) == 1 + 1 + 20
         assert set(upstream.by_request.values()) == {1, 2}
 
-    in_virtual_time(test())
+    run(test())
 
 
-def test_who_would_wait_too_long_is_told_at_once_when_to_come_back(in_virtual_time: InVirtualTime) -> None:
+def test_who_would_wait_too_long_is_told_at_once_when_to_come_back() -> None:
     async def test() -> None:
-        upstream = Upstream(until(500.0, hint=60.0))
-        desk = Desk(upstream)
-        first, second = await asyncio.gather(desk.ask(), desk.ask(after=20.5))
+        upstream = limiting(until(500.0, hint=60.0))
+        desk = Acme(upstream)
+        first, second = await asyncio.gather(desk.one(), desk.one(after=20.5))
         assert isinstance(first, ConnectorError)  # held for ten seconds, tried once more, refused again
         assert upstream.arrivals == [0.0, pytest.approx(10.5, abs=2 * EARLY_SECONDS)]
         assert isinstance(second, ConnectorError)
         assert second.retry_after == pytest.approx(60.0 - 9.5, abs=0.1)  # set anew at 11
         assert "acme.default" in second.message
         assert "51 s" in second.message
-        assert asyncio.get_running_loop().time() == 20.5
+        assert now() == 20.5
 
-    in_virtual_time(test())
+    run(test())
 
 
-def test_a_hundred_that_are_held_for_less_than_the_hint_send_one_ahead(in_virtual_time: InVirtualTime) -> None:
+def test_a_hundred_that_are_held_for_less_than_the_hint_send_one_ahead() -> None:
     async def test() -> None:
-        upstream = Upstream(until(500.0, hint=60.0))
-        results = await hundred(Desk(upstream))
+        upstream = limiting(until(500.0, hint=60.0))
+        results = await hundred(Acme(upstream))
         assert len(upstream.arrivals) == 101
         assert all(isinstance(result, ConnectorError) and result.message == "too many" for result in results)
 
-    in_virtual_time(test())
+    run(test())
 
 
-def test_a_long_hint_is_probed_after_half_an_hour(in_virtual_time: InVirtualTime) -> None:
+def test_a_long_hint_is_probed_after_half_an_hour() -> None:
     async def test() -> None:
-        upstream = Upstream(until(100.0, hint=86_400.0))
-        desk = Desk(upstream)
-        early, late = await asyncio.gather(desk.ask(), desk.ask(after=1900.0))
+        upstream = limiting(until(100.0, hint=86_400.0))
+        desk = Acme(upstream)
+        early, late = await asyncio.gather(desk.one(), desk.one(after=1900.0))
         assert isinstance(early, ConnectorError)
-        assert late == upstream.latency
+        assert late == 0.5
 
-    in_virtual_time(test())
+    run(test())
 
 
-def test_a_first_that_fails_otherwise_lets_the_next_go_first(in_virtual_time: InVirtualTime) -> None:
+def test_a_first_that_fails_otherwise_lets_the_next_go_first() -> None:
     async def test() -> None:
         answers = iter([limited(2.0), limited(2.0), ConnectorError("unavailable", "down", status=503), None])
-        upstream = Upstream(lambda _: next(answers))
-        desk = Desk(upstream)
-        one, other = await asyncio.gather(desk.ask(), desk.ask())
+        upstream = limiting(lambda _: next(answers))
+        desk = Acme(upstream)
+        one, other = await asyncio.gather(desk.one(), desk.one())
         assert sorted([type(one), type(other)], key=str) == sorted([ConnectorError, float], key=str)
         assert len(upstream.arrivals) == 4
 
-    in_virtual_time(test())
+    run(test())
 
 
 @pytest.mark.parametrize("when", [1.0, 2.6], ids=["while all wait", "while it is ahead"])
-def test_a_caller_who_leaves_holds_nobody_up(when: float, in_virtual_time: InVirtualTime) -> None:
+def test_a_caller_who_leaves_holds_nobody_up(when: float) -> None:
     async def test() -> None:
-        upstream = Upstream(until(1.0, hint=2.0))
-        desk = Desk(upstream)
-        leaver = asyncio.create_task(desk.ask())
-        stayer = asyncio.create_task(desk.ask(after=0.1))
+        upstream = limiting(until(1.0, hint=2.0))
+        desk = Acme(upstream)
+        leaver = asyncio.create_task(desk.one())
+        stayer = asyncio.create_task(desk.one(after=0.1))
         await asyncio.sleep(when)
         leaver.cancel()
         took = await stayer
@@ -299,45 +225,46 @@ def test_a_caller_who_leaves_holds_nobody_up(when: float, in_virtual_time: InVir
         assert desk.backoff is not None
         assert (desk.backoff.waiting, desk.backoff.has_first) == (0, False)
 
-    in_virtual_time(test())
+    run(test())
 
 
-def test_who_has_gone_first_and_never_comes_back_is_not_waited_for_for_ever(in_virtual_time: InVirtualTime) -> None:
+def test_who_has_gone_first_and_never_comes_back_is_not_waited_for_for_ever() -> None:
     async def test() -> None:
-        upstream = Upstream(until(1.0, hint=2.0))
-        desk = Desk(upstream)
-        ask = asyncio.gather(desk.ask(), desk.ask())
+        upstream = limiting(until(1.0, hint=2.0))
+        desk = Acme(upstream)
+        ask = asyncio.gather(desk.one(), desk.one())
         await asyncio.sleep(1.0)
-        upstream.latency = 10_000.0
+        upstream.does = lambda _: Does(10_000.0)
         _, pending = await asyncio.wait({ask}, timeout=40)
         assert pending
         assert len(upstream.arrivals) == 3
         ask.cancel()
+        await asyncio.wait({ask})
 
-    in_virtual_time(test())
+    run(test())
 
 
-def test_the_lines_in_the_log(caplog: pytest.LogCaptureFixture, in_virtual_time: InVirtualTime) -> None:
+def test_the_lines_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "llmgate")
 
     async def test() -> None:
-        desk = Desk(Upstream(until(1.0, hint=2.0)))
-        await desk.ask()
+        desk = Acme(limiting(until(1.0, hint=2.0)))
+        await desk.one()
 
-    in_virtual_time(test())
+    run(test())
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.DEBUG]
     assert "Acme's backoff recorded: wait=2.000 s" in lines
     assert "Acme's backoff active: remaining=2.000 s" in lines
 
 
-def test_without_rules_everybody_waits_for_himself(in_virtual_time: InVirtualTime) -> None:
+def test_without_rules_everybody_waits_for_himself() -> None:
     async def test() -> None:
-        upstream = Upstream(until(1.0, hint=2.0))
-        results = await hundred(Desk(upstream, rules=None))
+        upstream = limiting(until(1.0, hint=2.0))
+        results = await hundred(Acme(upstream, rules=None))
         assert all(isinstance(result, float) for result in results)
         assert upstream.arrivals[100:] == [2.5] * 100
 
-    in_virtual_time(test())
+    run(test())
 
 
 @settings(max_examples=120, deadline=None)
@@ -348,24 +275,19 @@ def test_without_rules_everybody_waits_for_himself(in_virtual_time: InVirtualTim
     latency=st.floats(0, 5),
 )
 def test_whatever_happens_nobody_is_asked_too_often_and_nobody_waits_for_ever(
-    starts: list[float],
-    limits: list[tuple[float, float, float | None]],
-    leaving: dict[int, float],
-    latency: float,
-    in_virtual_time: InVirtualTime,
+    starts: list[float], limits: list[tuple[float, float, float | None]], leaving: dict[int, float], latency: float
 ) -> None:
-    def limit(now: float) -> ConnectorError | None:
-        hints = [hint for begin, length, hint in limits if begin <= now < begin + length]
+    def limit(when: float) -> ConnectorError | None:
+        hints = [hint for begin, length, hint in limits if begin <= when < begin + length]
         return limited(hints[0]) if hints else None
 
     async def test() -> None:
-        upstream = Upstream(limit, latency)
-        desk = Desk(upstream)
-        tasks = [asyncio.create_task(desk.ask(after)) for after in starts]
-        loop = asyncio.get_running_loop()
+        upstream = limiting(limit, latency)
+        desk = Acme(upstream)
+        tasks = [asyncio.create_task(desk.one(after)) for after in starts]
         for index, when in leaving.items():
             if index < len(tasks):
-                loop.call_at(when, tasks[index].cancel)
+                asyncio.get_running_loop().call_at(when, tasks[index].cancel)
         results = await asyncio.gather(*tasks, return_exceptions=True)
         rules = RULES
         longest = 2 * (rules.max_wait + rules.probe_wait + rules.gap * len(starts)) + 2 * latency
@@ -377,4 +299,4 @@ def test_whatever_happens_nobody_is_asked_too_often_and_nobody_waits_for_ever(
         assert desk.backoff is not None
         assert (desk.backoff.waiting, desk.backoff.has_first) == (0, False)
 
-    in_virtual_time(test())
+    run(test())
