@@ -16,12 +16,14 @@ from dataclasses import dataclass, field
 
 from . import replies
 from .backends import Backend
+from .backoff import Turn
 from .connectors import UpstreamCall, UpstreamReply
 from .credentials import Credential
 from .dialects import chat, failures
 from .errors import ConnectorError, RequestError
 from .observe import Redactor
 from .request import Attempt, GatewayRequest, RequestRecord
+from .secret import Striker
 from .selector import Leaf
 from .wire import Body
 
@@ -116,14 +118,12 @@ class Errand:
 
     def backed_off(self, failure: ConnectorError | None, seconds: float) -> ConnectorError:
         """What a caller is told who would have to wait too long: that he was refused himself, or others were."""
-        if failure is None:
+        if failure is None or failure.kind != "rate_limited":
             failure = ConnectorError(
                 "rate_limited",
                 f"backend `{self.backend.name}` has met a rate limit of its upstream, which is not over yet; "
                 f"send the request again in {math.ceil(seconds)} s",
             )
-            refused = self.begin()
-            refused.kind, refused.message = failure.kind, failure.message
         failure.retry_after = seconds
         return failure
 
@@ -161,9 +161,11 @@ class Attempts:
             if (too_long := await turn.come()) is not None:
                 raise errand.backed_off(failure, too_long)
             tries += 1
-            hold = not errand.is_last or (spending.allows(besides=1) and self._would_retry(errand, tries))
             try:
-                answer = await self._attempt(errand, hold)
+                if failure is not None and not spending.allows():  # it has waited for too long
+                    raise failure
+                hold = not errand.is_last or (spending.allows(besides=1) and self._would_retry(errand, tries))
+                answer = await self._attempt(errand, turn, hold)
                 turn.succeeded()
                 return answer
             except Rejected as rejected:
@@ -208,7 +210,7 @@ class Attempts:
                 refusal.args = (refusal.message,)
             raise refusal from None
 
-    async def _attempt(self, errand: Errand, hold: bool) -> Answer:
+    async def _attempt(self, errand: Errand, turn: Turn, hold: bool) -> Answer:
         """One try; `hold` says that the beginning of a stream may be held back, as another try is possible."""
         backend = errand.backend
         attempt = errand.begin()
@@ -222,9 +224,11 @@ class Attempts:
                 reply = await backend.connector.send(errand.call(credential))
                 if not isinstance(reply, UpstreamReply):
                     raise TypeError(f"`send()` returned `{type(reply).__name__}`, not an `UpstreamReply`")
+                if not errand.request.stream:
+                    turn.succeeded()  # others need not wait for the end of a long answer
                 attempt.status = reply.status
                 attempt.upstream_request_id = self._redactor.strike(failures.request_id(reply.headers) or "") or None
-                return await self._commit(errand, reply, hold)
+                return await self._commit(errand, credential, reply, hold)
         except ConnectorError as error:
             attempt.kind, attempt.message = error.kind, error.message
             attempt.status = error.status
@@ -235,12 +239,12 @@ class Attempts:
         finally:
             attempt.seconds = self._monotonic() - started
 
-    async def _commit(self, errand: Errand, reply: UpstreamReply, hold: bool) -> Answer:
+    async def _commit(self, errand: Errand, credential: Credential, reply: UpstreamReply, hold: bool) -> Answer:
         """The answer, once its beginning (stream) or its whole (plain) shows that it is one."""
         headers = {name: self._redactor.strike(text) for name, text in replies.passed_on(reply.headers).items()}
         try:
             if errand.request.stream:
-                return await self._streamed(errand, reply, headers, hold)
+                return await self._streamed(errand, credential, reply, headers, hold)
             data = await replies.read_plain(reply)
             errand.record.usage = chat.read_reply(data)
         except BaseException:
@@ -250,10 +254,12 @@ class Attempts:
         headers.setdefault("content-type", "application/json")
         return Answer(reply.status, headers, _one(data), lambda: replies.close(reply), stream=False)
 
-    async def _streamed(self, errand: Errand, reply: UpstreamReply, headers: dict[str, str], hold: bool) -> Answer:
+    async def _streamed(
+        self, errand: Errand, credential: Credential, reply: UpstreamReply, headers: dict[str, str], hold: bool
+    ) -> Answer:
         beginning = await replies.beginning(reply, errand.hold_seconds if hold else 0.0)
         headers["content-type"] = reply.headers["content-type"] if replies.is_sse(reply) else replies.SSE
-        chunks = self._passing(errand, beginning)
+        chunks = self._passing(errand, credential, beginning)
 
         async def aclose() -> None:
             try:
@@ -264,11 +270,17 @@ class Attempts:
 
         return Answer(reply.status, headers, chunks, aclose, stream=True)
 
-    async def _passing(self, errand: Errand, beginning: replies.Beginning) -> AsyncGenerator[bytes, None]:
+    async def _passing(
+        self, errand: Errand, credential: Credential, beginning: replies.Beginning
+    ) -> AsyncGenerator[bytes, None]:
+        """The stream, without our credential: an upstream that fails may echo it, in whatever form."""
+        striker = Striker(credential.secrets())
         with self._fence(errand):
             async for chunk in beginning.chunks():
-                # An error frame may echo our credential; content that passes by is the model's, and is not touched.
-                yield self._redactor.strike_bytes(chunk) if b'"error"' in chunk else chunk
+                if passed := striker.feed(chunk):
+                    yield passed
+            if rest := striker.end():
+                yield rest
 
     @contextmanager
     def _fence(self, errand: Errand) -> Iterator[None]:

@@ -12,11 +12,18 @@ import math
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from .errors import ConnectorError
 
 EARLY_SECONDS = 0.01
 """A timer may fire that much too early; nobody waits again for so little."""
+
+
+COME_BACK_SECONDS = 1.0
+"""What a caller is told who has queued for too long, where nothing better is known."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,7 @@ class BackoffRules:
             told at once when to come back.
         name: what the log calls it.
         longest: seconds for which an upstream's hint is believed; then one request tries.
-        probe_wait: seconds that the others wait for the outcome of that one.
+        probe_wait: seconds that one request waits for the outcome of such tries, and for its turn behind them.
         gap: seconds between two of those that are released afterwards, on average.
         unhinted: seconds until the deadline where neither the upstream nor the retry policy names a time; with 0
             there is none then.
@@ -69,6 +76,7 @@ class Backoff:
         self._until: float | None = None
         self._recorded_at = 0.0
         self._last_seconds = 0.0
+        self._over_since = -math.inf
 
     @property
     def is_over(self) -> bool:
@@ -88,13 +96,13 @@ class Backoff:
             sent: when the request went out that was refused. What went out before the last deadline was set has
                 met the same limit, and says nothing new unless it names a later time.
         """
-        is_old = self._until is not None and sent < self._recorded_at
+        is_old = sent < (self._over_since if self._until is None else self._recorded_at)
         guess = (self._last_seconds or self.rules.unhinted) if wait is None else wait
         if hint is None and (is_old or not guess):
             return None if self._until is None else self.remaining(now)
         seconds = min(guess if hint is None else hint, self.rules.longest)
         until = now + seconds
-        if self._until is None or not is_old or until > self._until:
+        if not is_old or self._until is None or until > self._until:
             self._until, self._recorded_at, self._last_seconds = until, now, seconds
             self.number += 1
             self.tell()
@@ -103,7 +111,7 @@ class Backoff:
     def succeeded(self, sent: float) -> None:
         """A success of what went out after the deadline was set ends the backoff."""
         if self._until is not None and sent >= self._recorded_at:
-            self._until, self._last_seconds = None, 0.0
+            self._until, self._last_seconds, self._over_since = None, 0.0, sent
             self.tell()
 
     def tell(self) -> None:
@@ -141,6 +149,7 @@ class Turn:
         self._pause = 0.0  # of its own, before the next attempt
         self._sent = 0.0
         self._waited = 0.0  # for deadlines
+        self._queued = 0.0  # for who went first, and so as not to go all at once
         self._is_held = False  # the caller waits although the upstream has refused
         self._excused = -1  # the deadline that this request need not wait for any longer
         self._is_first = False
@@ -148,7 +157,8 @@ class Turn:
     async def come(self) -> float | None:
         """Returns when the request may go: None, or the seconds until the deadline where that is too long to wait."""
         if self._pause:
-            await self._sleep(self._pause)
+            pause, self._pause = self._pause, 0.0
+            await self._sleep(pause)
         if self._backoff is not None and not self._backoff.is_over:
             self._backoff.waiting += 1
             try:
@@ -185,7 +195,8 @@ class Turn:
             if (too_long := await self._wait_for_the_end(backoff)) is not None or self._is_first:
                 return too_long
             # Released: not all at once, and another limit may have been met by those who went before.
-            await self._sleep(self._random.uniform(0.0, backoff.rules.gap * (backoff.waiting - 1)))
+            wait = self._random.uniform(0.0, backoff.rules.gap * (backoff.waiting - 1))
+            await self._queue_for(self._sleep(min(wait, self._patience(backoff))))
         return None
 
     async def _wait_for_the_end(self, backoff: Backoff) -> float | None:
@@ -198,9 +209,20 @@ class Turn:
             elif not backoff.has_first:
                 self._is_first = backoff.has_first = True
                 return None
-            elif not (self._patient and await self._news_within(backoff, backoff.rules.probe_wait)):
-                return backoff.rules.probe_wait
+            elif not await self._queue_for(self._news_within(backoff, self._patience(backoff))):
+                return max(left, COME_BACK_SECONDS)
         return None
+
+    def _patience(self, backoff: Backoff) -> float:
+        """Seconds that this request may still queue, however often somebody goes first."""
+        return max(0.0, backoff.rules.probe_wait - self._queued) if self._patient else 0.0
+
+    async def _queue_for(self, wait: Awaitable[T]) -> T:
+        began = self._now()
+        try:
+            return await wait
+        finally:
+            self._queued += self._now() - began
 
     async def _sit_out(self, backoff: Backoff, left: float) -> float | None:
         """Waits for the deadline; a request whose first refusal is held waits as long as it may, and then goes."""

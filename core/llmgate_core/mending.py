@@ -75,7 +75,8 @@ class _Stream:
         self.failure: ConnectorError | None = None
         self._begun = False
         self._line = bytearray()  # the one that has not ended yet
-        self._head = b""  # lines that go before the next `data:`, so that an event is told whole or not at all
+        self._head: list[bytes] = []  # lines before the next `data:`, so that an event is told whole or not at all
+        self._head_size = 0
         self._name = ""
 
     def is_none(self, chunk: bytes) -> bool:
@@ -96,7 +97,7 @@ class _Stream:
 
     def end(self) -> bytes:
         """The beginning of an event, if the stream was cut off in one."""
-        return self._mended([bytes(self._line)]) + self._head
+        return self._mended([bytes(self._line)]) + b"".join(self._head)
 
     def _mended(self, lines: Iterable[bytes]) -> bytes:
         said = []
@@ -109,14 +110,20 @@ class _Stream:
 
     def _mended_line(self, line: bytes) -> bytes:
         found = _DATA.fullmatch(line)
-        if not found and line.strip(b"\r\n"):
+        if not found and line.strip(b"\r\n") and not (line.startswith(b":") and not self._head):
             if named := _NAME.fullmatch(line):
                 self._name = named[1].decode(errors="replace")
-            self._head += line
+            self._hold(line)
             return b""
-        head, name = self._head, self._name
-        self._head, self._name = b"", ""
+        head, name = b"".join(self._head), self._name
+        self._head, self._head_size, self._name = [], 0, ""
         return head + (self._mended_data(found, name) if found else line)
+
+    def _hold(self, line: bytes) -> None:
+        self._head.append(line)
+        self._head_size += len(line)
+        if self._head_size > MAX_EVENT_BYTES:
+            raise ConnectorError("protocol", f"an event of the stream is larger than {MAX_EVENT_BYTES} bytes")
 
     def _mended_data(self, line: re.Match[bytes], name: str) -> bytes:
         field, data, line_end = line.groups()

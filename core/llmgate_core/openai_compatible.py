@@ -108,7 +108,11 @@ class OpenAICompatible:
                 error.code = error.code or "not_found"
                 error.message += f" (at {self.url(call)}; is the base URL right, with its `/v1`?)"
             raise error
-        return UpstreamReply(reply.status, headers, self.events(call, reply.chunks), reply.aclose)
+        try:
+            return UpstreamReply(reply.status, headers, self.events(call, reply.chunks), reply.aclose)
+        except BaseException:
+            await reply.aclose()
+            raise
 
     def _naming_the_request(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         """The same headers, with the upstream's id of the request under the name that everybody knows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Mapping
 
 from .connectors import UpstreamReply
@@ -12,6 +13,9 @@ from .mending import MAX_WHOLE_BYTES
 
 MAX_EXPLAINED_BYTES = 256 * 1024
 MAX_HELD_BYTES = 64 * 1024
+
+_FAILURE = re.compile(rb'\s*(?:event: ?error|data: ?\{\s*"error")')
+_BLANK = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 SSE = "text/event-stream"
 
 PASSED = frozenset({"content-type", "retry-after", "retry-after-ms", "openai-processing-ms", "openai-version"})
@@ -24,42 +28,65 @@ class Beginning:
 
     def __init__(self, reply: UpstreamReply, first: bytes) -> None:
         self._reply = reply
-        self._held = [first]
+        self._held: list[bytes] = []
+        self._size = 0
+        self._has_event = False
         self._watch = chat.StreamWatch()
-        self._watch.feed(first)
+        self._take(first)
         self._under_way: asyncio.Future[bytes | None] | None = None
 
-    def raise_failure(self) -> None:
-        """Raises ConnectorError if the stream begins with a failure."""
-        if failure := chat.first_event_error(b"".join(self._held)):
-            raise failure
+    async def read_on(self, hold_seconds: float | None) -> None:
+        """Reads on until there is something that a caller would miss, for so long at most; 0 is not at all.
 
-    async def hold(self, seconds: float | None) -> None:
-        """Reads on until something comes that a caller would miss, for so long at most; None is for ever.
+        What begins like a failure is read to its end in any case: half of it would be told as a success.
 
         Raises:
             ConnectorError: a failure comes first, or the end.
         """
         now = asyncio.get_running_loop().time
-        until, size = None if seconds is None else now() + seconds, 0
-        while not (self._watch.meaningful or self._watch.finished) and size < MAX_HELD_BYTES:
+        until = None if hold_seconds is None else now() + hold_seconds
+        self._raise_failure()
+        while self._size < MAX_HELD_BYTES and (
+            self._is_half_a_failure or (hold_seconds != 0 and not self._says_something)
+        ):
             self._under_way = asyncio.ensure_future(anext(self._reply.chunks, None))
-            await asyncio.wait({self._under_way}, timeout=None if until is None else max(0.0, until - now()))
+            left = None if until is None or self._is_half_a_failure else max(0.0, until - now())
+            await asyncio.wait({self._under_way}, timeout=left)
             if not self._under_way.done():
                 return
             chunk, self._under_way = self._under_way.result(), None
+            self._take(chunk)
+            self._raise_failure(is_whole=chunk is None)
             if chunk is None:
                 raise ConnectorError("protocol", "the upstream ended the stream before the answer had begun")
+
+    @property
+    def _says_something(self) -> bool:
+        return self._watch.meaningful or self._watch.finished
+
+    @property
+    def _is_half_a_failure(self) -> bool:
+        return not self._has_event and _FAILURE.match(b"".join(self._held)) is not None
+
+    def _take(self, chunk: bytes | None) -> None:
+        if chunk:
             self._held.append(chunk)
+            self._size += len(chunk)
             self._watch.feed(chunk)
-            size += len(chunk)
-            self.raise_failure()
+            # A blank line, which may have been cut in two.
+            self._has_event = self._has_event or _BLANK.search(b"".join(self._held[-2:])) is not None
+
+    def _raise_failure(self, *, is_whole: bool = False) -> None:
+        """Raises ConnectorError if the stream begins with a failure; `is_whole` ends an event that lacks its end."""
+        if failure := chat.first_event_error(b"".join(self._held) + (b"\n\n" if is_whole else b"")):
+            raise failure
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """All of the stream, from its first byte."""
         yield b"".join(self._held)
         if self._under_way is not None:
             chunk = await self._under_way
+            self._under_way = None
             if chunk is None:
                 return
             yield chunk
@@ -67,10 +94,21 @@ class Beginning:
             yield chunk
 
     async def aclose(self) -> None:
-        """Gives up a read that is under way; the reply can be closed then."""
-        if self._under_way is not None and not self._under_way.done():
-            self._under_way.cancel()
-            await asyncio.wait({self._under_way})
+        """Gives up a read that is under way; the reply can be closed then. A cancellation meanwhile waits for that."""
+        read, self._under_way = self._under_way, None
+        if read is None:
+            return
+        cancelled: asyncio.CancelledError | None = None
+        while not read.done():
+            read.cancel()
+            try:
+                await asyncio.wait({read})
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if not read.cancelled():
+            read.exception()  # nobody else will look at it
+        if cancelled is not None:
+            raise cancelled
 
 
 async def beginning(reply: UpstreamReply, hold_seconds: float | None) -> Beginning:
@@ -92,13 +130,11 @@ async def beginning(reply: UpstreamReply, hold_seconds: float | None) -> Beginni
     if not is_sse(reply) and not first.lstrip().startswith((b"data:", b"event:", b"id:", b":")):
         raise not_a_stream(reply, await read_beginning(reply, first))
     begun = Beginning(reply, first)
-    begun.raise_failure()
-    if hold_seconds != 0:
-        try:
-            await begun.hold(hold_seconds)
-        except BaseException:
-            await begun.aclose()
-            raise
+    try:
+        await begun.read_on(hold_seconds)
+    except BaseException:
+        await begun.aclose()
+        raise
     return begun
 
 

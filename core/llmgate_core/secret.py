@@ -21,6 +21,42 @@ def strike(data: bytes, secrets: Iterable[str]) -> bytes:
     return data
 
 
+class Striker:
+    """Strikes secrets out of bytes that pass in pieces, cut anywhere.
+
+    What may turn out to be the beginning of a secret is held back until the next piece has come. Secrets hold no line
+    break, so that nothing is held back that ends with one: no event of a stream is late.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        known = {secret.encode() for secret in secrets if len(secret) >= SHORTEST_SECRET}
+        self._secrets = sorted(known, key=len, reverse=True)
+        self._held = b""
+
+    def feed(self, piece: bytes) -> bytes:
+        """What can go on."""
+        data, self._held = self._held + piece, b""
+        for secret in self._secrets:
+            if secret in data:
+                data = data.replace(secret, STRUCK.encode())
+        if data.endswith(b"\n"):
+            return data
+        size = max((self._overlap(data, secret) for secret in self._secrets), default=0)
+        data, self._held = (data[:-size], data[-size:]) if size else (data, b"")
+        return data
+
+    def end(self) -> bytes:
+        """What was held back, once no more is expected: it is no secret, but may be most of one."""
+        held, self._held = self._held, b""
+        return held if len(held) < SHORTEST_SECRET else STRUCK.encode()
+
+    @staticmethod
+    def _overlap(data: bytes, secret: bytes) -> int:
+        """How many bytes at the end of `data` are the beginning of `secret`."""
+        longest = min(len(data), len(secret) - 1)
+        return next((size for size in range(longest, 0, -1) if data.endswith(secret[:size])), 0)
+
+
 class MissingSecret(GatewayError):  # noqa: N818 - it reads as what it is
     """A secret is not where the configuration says. The message says where, and what to do next."""
 

@@ -306,7 +306,7 @@ def test_a_stream_that_has_begun_is_told_in_an_event() -> None:
         (b"event: error\ndata: m\n\n", "protocol"),
         (b'data: {"choices":[{"delta":{"role":"assistant"}}]}\n\ndata: {"error":"m"}\n\n', "protocol"),
         (b'{"error":{"message":"m","code":401}}', "auth"),
-        (b'data: {"error":{"message":"m","code":401}}', "auth"),
+        (b'data: {"error":{"message":"m","code":401}}\n\n', "auth"),
     ],
 )
 def test_a_stream_that_begins_with_an_error(data: bytes, kind: str) -> None:
@@ -324,6 +324,7 @@ def test_a_stream_that_begins_with_an_error(data: bytes, kind: str) -> None:
         b'data: {"choices":[{"delta":{"content":"\\"error\\""}}]}\n\n',
         b'data: {"choices":[{"delta":{"content":"x"}}]}\n\ndata: {"error":"later"}\n\n',
         b'data: {"error":{"message":"not yet compl',
+        b'data: {"error":{"message":"its end may go on","code":401}}',
         b'{"choices":[],"error":null}',
         b"event: error",
     ],

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llmgate_core.builtin import OpenAICompatibleConnector
+from llmgate_core.config import FailureHandlingConfig
 from llmgate_core.retry import RetryAfter, RetryPolicy
 from llmgate_core.testing import Exchange
 
@@ -160,7 +161,8 @@ def test_a_caller_that_leaves_leaves_nothing_behind(
             await asyncio.wait_for(asked.hung_up.get(), promptly)
 
     async def test() -> None:
-        async with gateway(asked, connector=Patient) as running:
+        alone = FailureHandlingConfig(enabled=False)  # every request meets the limit itself
+        async with gateway(asked, connector=Patient, failure_handling=alone) as running:
             before, running_tasks = descriptors(), tasks()
             await asyncio.gather(*(come_and_go(running) for _ in range(AT_ONCE)))
             await running.finished(AT_ONCE)

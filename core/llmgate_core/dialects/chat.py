@@ -183,13 +183,13 @@ def first_event_error(data: bytes) -> ConnectorError | None:
     """The failure with which a 200 stream begins, None if it begins well or too little of it has come.
 
     Args:
-        data: the stream's first bytes. Events before the first meaningful one are looked at.
+        data: the stream's first bytes. Whole events before the first meaningful one are looked at.
     """
     if b'"error"' not in data and b"event:" not in data:
         return None
     if data.lstrip().startswith(b"{"):
         return reported_error(data) if is_error(data) else None
-    for event in Parser(limit=len(data) + 2).feed(data + b"\n\n"):
+    for event in Parser(limit=len(data) + 2).feed(data):
         if event.event == "error" or is_error(event.data):
             return reported_error(event.data)
         if MEANINGFUL.search(event.data):

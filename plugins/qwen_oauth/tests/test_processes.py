@@ -400,7 +400,8 @@ def answer_faults(town: Town, round: Round) -> list[str]:
             town.cases["the Qwen CLI gave up on a lock that was not stale"] += 1
         elif "token" not in answer and not excused:
             wrong.append(f"{party.role}: {answer['error']}: {answer['message']}")
-        if party.role == "llmgate" and answer["seconds"] >= town.stale:
+        # The wait ends with the stale time; the refresh itself follows, on a machine that has other work.
+        if party.role == "llmgate" and answer["seconds"] >= town.stale + 1.0:
             wrong.append(f"a wait of {answer['seconds']:.2f} s")
     return wrong
 
