@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.virtual import Desk, Does, Upstream, now, run
+from tests.virtual import Desk, Does, Never, Upstream, now, run
 
 from llmgate_core import BackoffRules, ConnectorError
 from llmgate_core.backoff import EARLY_SECONDS, Backoff
@@ -94,9 +94,9 @@ class Acme(Desk):
         super().__init__({"acme": upstream}, shared=rules)
         self.backoff = self.backends["acme.default"].backoff("m")
 
-    async def one(self, after: float = 0.0) -> float | ConnectorError:
+    async def one(self, after: float = 0.0, *, stream: bool = False) -> float | ConnectorError:
         """The seconds that one request took, or how it failed."""
-        ended = await self.ask("acme:m", after=after)
+        ended = await self.ask("acme:m", after=after, stream=stream)
         return ended.error or ended.seconds
 
 
@@ -232,14 +232,72 @@ def test_who_has_gone_first_and_never_comes_back_is_not_waited_for_for_ever() ->
     async def test() -> None:
         upstream = limiting(until(1.0, hint=2.0))
         desk = Acme(upstream)
-        ask = asyncio.gather(desk.one(), desk.one())
+        tasks = {asyncio.create_task(desk.one()), asyncio.create_task(desk.one())}
         await asyncio.sleep(1.0)
         upstream.does = lambda _: Does(10_000.0)
-        _, pending = await asyncio.wait({ask}, timeout=40)
-        assert pending
+        (other,), (first,) = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        assert now() == pytest.approx(0.5 + 2.0 + RULES.probe_wait, abs=0.1)
+        told = await other
+        assert isinstance(told, ConnectorError)
+        assert told.kind == "rate_limited"
+        assert told.retry_after is not None
         assert len(upstream.arrivals) == 3
-        ask.cancel()
-        await asyncio.wait({ask})
+        first.cancel()
+        await asyncio.wait({first})
+
+    run(test())
+
+
+def test_each_who_goes_first_and_fails_takes_from_the_patience_of_the_others() -> None:
+    async def test() -> None:
+        upstream = limiting(until(1.0, hint=2.0))
+        desk = Acme(upstream)
+        tasks = [asyncio.create_task(desk.one()) for _ in range(6)]
+        await asyncio.sleep(1.0)
+        upstream.does = lambda _: Does(20.0, ConnectorError("unavailable", "down", status=503))
+        await asyncio.wait(tasks)
+        assert now() <= 2.5 + RULES.probe_wait + 20.0
+        assert len(upstream.arrivals) == 6 + 2  # at 2.5 and 22.5; by 42.5 the others have waited long enough
+
+    run(test())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_one_success_ends_it_for_all(stream: bool) -> None:
+    async def test() -> None:
+        upstream = limiting(until(1.0, hint=2.0), latency=5.0)
+        desk = Acme(upstream)
+        results = await asyncio.gather(*(desk.one(stream=stream) for _ in range(20)))
+        assert all(isinstance(result, float) for result in results)
+        # Refused at 5, one goes at 7 and is back at 12; the others follow within two seconds, and take five.
+        assert now() <= 12 + RULES.gap * 20 + 5
+        assert desk.backoff is not None
+        assert desk.backoff.is_over
+
+    run(test())
+
+
+def test_a_long_answer_that_has_begun_ends_it_too() -> None:
+    async def test() -> None:
+        upstream = limiting(until(1.0, hint=2.0))
+        desk = Acme(upstream)
+        upstream.does = lambda when: Does(0.5, limited(2.0)) if when < 1.0 else Does(0.5, thinks=60.0 * (when < 3.0))
+        one, other = await asyncio.gather(desk.one(), desk.one())
+        assert isinstance(one, float)
+        assert isinstance(other, float)
+        assert min(one, other) < 4.0
+        assert max(one, other) > 60.0
+
+    run(test())
+
+
+def test_a_limit_without_a_time_tells_the_callers_that_of_the_deadline() -> None:
+    async def test() -> None:
+        desk = Acme(limiting(until(500.0)), rules=BackoffRules(0.0, unhinted=7.0))
+        desk.backends["acme.default"].retry = Never()
+        one = await desk.one()
+        assert isinstance(one, ConnectorError)
+        assert one.retry_after == 7.0
 
     run(test())
 
@@ -272,29 +330,39 @@ def test_without_rules_everybody_waits_for_himself() -> None:
     starts=st.lists(st.floats(0, 60), min_size=1, max_size=40),
     limits=st.lists(st.tuples(st.floats(0, 80), st.floats(0, 20), st.none() | st.floats(0, 4000)), max_size=6),
     leaving=st.dictionaries(st.integers(0, 39), st.floats(0, 90), max_size=10),
-    latency=st.floats(0, 5),
+    broken=st.lists(st.tuples(st.floats(0, 80), st.floats(0, 20)), max_size=3),
+    latency=st.floats(0, 5) | st.floats(RULES.probe_wait, 3 * RULES.probe_wait),
 )
 def test_whatever_happens_nobody_is_asked_too_often_and_nobody_waits_for_ever(
-    starts: list[float], limits: list[tuple[float, float, float | None]], leaving: dict[int, float], latency: float
+    starts: list[float],
+    limits: list[tuple[float, float, float | None]],
+    leaving: dict[int, float],
+    broken: list[tuple[float, float]],
+    latency: float,
 ) -> None:
     def limit(when: float) -> ConnectorError | None:
+        if any(begin <= when < begin + length for begin, length in broken):
+            return ConnectorError("unavailable", "down", status=503)
         hints = [hint for begin, length, hint in limits if begin <= when < begin + length]
         return limited(hints[0]) if hints else None
 
     async def test() -> None:
         upstream = limiting(limit, latency)
         desk = Acme(upstream)
-        tasks = [asyncio.create_task(desk.one(after)) for after in starts]
+
+        async def timed(after: float) -> tuple[float | ConnectorError, float]:
+            return await desk.one(after), now() - after
+
+        tasks = [asyncio.create_task(timed(after)) for after in starts]
         for index, when in leaving.items():
             if index < len(tasks):
                 asyncio.get_running_loop().call_at(when, tasks[index].cancel)
         results = await asyncio.gather(*tasks, return_exceptions=True)
-        rules = RULES
-        longest = 2 * (rules.max_wait + rules.probe_wait + rules.gap * len(starts)) + 2 * latency
+        longest = RULES.max_wait + RULES.probe_wait + 2 * latency + 1.0
         for result in results:
-            assert isinstance(result, float | ConnectorError | asyncio.CancelledError), result
-            if isinstance(result, float):
-                assert result <= longest
+            assert isinstance(result, tuple | asyncio.CancelledError), result
+            if isinstance(result, tuple):  # an answer or a failure
+                assert result[1] <= longest
         assert max(upstream.by_request.values(), default=0) <= 2
         assert desk.backoff is not None
         assert (desk.backoff.waiting, desk.backoff.has_first) == (0, False)

@@ -19,7 +19,6 @@ from .errors import ConnectorError
 EARLY_SECONDS = 0.01
 """A timer may fire that much too early; nobody waits again for so little."""
 
-
 COME_BACK_SECONDS = 1.0
 """What a caller is told who has queued for too long, where nothing better is known."""
 
@@ -175,7 +174,10 @@ class Turn:
             self._backoff.succeeded(self._sent)
 
     def failed(self, error: ConnectorError, wait: float | None) -> None:
-        """The attempt has failed; `wait` is what the retry policy says, in seconds, None for no further attempt."""
+        """The attempt has failed; `wait` is what the retry policy says, in seconds, None for no further attempt.
+
+        Where the upstream named no time, the error names that of the deadline: it is what all later callers are told.
+        """
         if self._backoff is None or error.kind != "rate_limited":
             self._pause = wait or 0.0
             return
@@ -183,6 +185,7 @@ class Turn:
         left = self._backoff.record(error.retry_after, wait, sent=self._sent, now=self._now())
         if left is not None:
             self._logger.debug("%s recorded: wait=%.3f s", self._backoff.rules.name, left)
+            error.retry_after = left if error.retry_after is None else error.retry_after
 
     def over(self) -> None:
         """The attempt is over, whatever its outcome; to be called after each, also when it was cancelled."""
