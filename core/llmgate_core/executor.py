@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from . import policies as policy_chain
 from . import replies
 from .backends import Backend, Backends
-from .connectors import Policy, UpstreamCall, UpstreamReply
+from .connectors import ModelInfo, Policy, UpstreamCall, UpstreamReply
 from .credentials import Credential
 from .dialects import chat, failures
 from .errors import ConnectorError, RequestError
 from .observe import Redactor
+from .policies import model_limits
 from .request import Attempt, GatewayRequest, Params, RequestRecord
 from .selector import Leaf, RoutePlan
 from .wire import Body
@@ -61,6 +62,7 @@ class Prepared:
     body: Body
     params: Params
     headers: Mapping[str, str] = field(default_factory=dict)
+    left_out: Sequence[model_limits.LeftOut] = ()
 
 
 @dataclass(frozen=True)
@@ -154,19 +156,23 @@ class Executor:
         backend = self._backends[leaf.backend or ""]
         if request.dialect not in backend.connector.dialects:
             raise ConnectorError("not_found", f"backend `{backend.name}` does not speak `{request.dialect}`")
-        own = chat.params(request.body, backend.default_params)
+        info = backend.facts(leaf.model) or ModelInfo(leaf.model)
+        excluding = [name for group in info.excludes for name in group]
+        own = chat.params(request.body, [*backend.default_params, *excluding])
         params = Params({"default": backend.default_params, "client": own, "forced": backend.forced_params})
         verdict = policy_chain.apply_all(self._policies, request, leaf, params)
+        params, left_out = model_limits.limit(verdict.params, info)
         changes = {
-            chat.spell(name, request.body): setting.value
-            for name, setting in verdict.params.effective().items()
+            chat.spell(name, request.body, info.refuses): setting.value
+            for name, setting in params.effective().items()
             if setting.layer != "client"
         }
         if changes and logger.isEnabledFor(logging.DEBUG):
-            logger.debug("%s parameters: %s", request.id, verdict.params)
+            logger.debug("%s parameters: %s", request.id, params)
         if leaf.model != request.selector:
             changes["model"] = leaf.model
-        return Prepared(request.body.splice(changes), verdict.params, verdict.headers)
+        headers = model_limits.told(request.id, verdict.headers, left_out)
+        return Prepared(request.body.splice(changes), params, headers, left_out)
 
     async def _until_settled(self, errand: Errand) -> Answer:
         """Attempts at one backend until one succeeds or its retry policy and the budget say that it is enough."""
