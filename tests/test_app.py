@@ -160,7 +160,7 @@ def test_a_forced_model_is_told_in_a_header(gateway: GatewayFactory, model: str)
 def test_bare_names_are_those_of_the_default_backend() -> None:
     listed = asyncio.run(build("default", "two", default_backend="acme.two").models())
     assert listed.missing == {}
-    assert listed.models == {
+    assert {id: one.backend for id, one in listed.models.items()} == {
         "acme:model-of-default": "acme.default",
         "acme.two:model-of-two": "acme.two",
         "model-of-two": "acme.two",

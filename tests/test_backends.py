@@ -18,6 +18,7 @@ from llmgate_core.config import BackendConfig, FailureHandlingConfig, GatewayCon
 from llmgate_core.connectors import Connector, Instance, ModelInfo
 from llmgate_core.credentials import Credential, CredentialStatus
 from llmgate_core.errors import ConfigError, ConnectorError, PluginError
+from llmgate_core.model_facts import Facts
 from llmgate_core.openai_compatible import OpenAICompatible
 from llmgate_core.plugins import Installed, Loaded, PluginSet
 from llmgate_core.secret import Secret
@@ -299,6 +300,67 @@ def test_a_credential_is_told_before_an_upstream_is_asked_for_models() -> None:
     backends = made(acme(), connector=with_credentials(FakeCredentials(get=key), models=models))
     found = asyncio.run(backends["acme.default"].models(learnt.extend))
     assert [model.id for model in found] == ["Bearer sk-MARKER", "sk-MARKER"]
+
+
+def facts_of(connector: type[Connector], model: str = "m", **more: Any) -> ModelInfo | None:
+    return made(acme(**more), connector=connector)["acme.default"].facts(model)
+
+
+def knowing(answer: Any) -> type[Acme]:
+    def facts(_: Any, model: str) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return type("Knowing", (Acme,), {"facts": facts})
+
+
+def test_facts_are_the_operators_over_the_connectors() -> None:
+    connector = knowing(ModelInfo("m", context=10, refuses=("seed",), source="a page"))
+    assert facts_of(connector) == ModelInfo("m", context=10, refuses=("seed",), source="a page")
+    said = facts_of(connector, model_facts={"m": Facts(context=5)})
+    assert said == ModelInfo("m", context=5, refuses=("seed",), source="configuration; a page")
+
+
+def test_nothing_is_known_of_a_model_of_which_nobody_says_anything() -> None:
+    assert facts_of(Acme) is None
+    assert facts_of(Acme, model_facts={"other": Facts(context=5)}) is None
+    assert facts_of(Acme, model_facts={"*": Facts(context=5)}) == ModelInfo("m", context=5, source="configuration")
+
+
+def test_a_connector_need_not_know_anything() -> None:
+    class Bare:
+        name: ClassVar[str] = "acme"
+        settings: AcmeSettings
+
+        def __init__(self, instance: Instance) -> None:
+            self.credentials = Acme(instance).credentials
+            self.retry = Acme(instance).retry
+
+    assert facts_of(Bare) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [(ZeroDivisionError("inside"), "ZeroDivisionError"), ({"context": 5}, "`facts()` returned a `dict`")],
+    ids=["raises", "another type"],
+)
+def test_facts_that_cannot_be_had_stop_nobody(answer: Any, words: str, caplog: pytest.LogCaptureFixture) -> None:
+    found = facts_of(knowing(answer), model_facts={"m": Facts(max_output=5)})
+    assert found == ModelInfo("m", max_output=5, source="configuration")
+    assert words in caplog.text
+
+
+def test_listed_models_come_with_the_operators_facts() -> None:
+    @dataclass(frozen=True)
+    class Listed(AcmeSettings):
+        models: tuple[str, ...] = ("m", "o3")
+
+    connector = type("WithModels", (Acme,), {"__annotations__": {"settings": Listed}})
+    backend = made(acme(model_facts={"*": Facts(context=5)}), connector=connector)["acme.default"]
+    small, family = asyncio.run(backend.models())
+    assert small == ModelInfo("m", context=5, source="configuration")
+    assert (family.context, family.max_output) == (5, 100_000)
 
 
 def test_the_last_that_was_opened_is_closed_first(events: list[str]) -> None:

@@ -28,6 +28,7 @@ from llmgate_core.config import (
     load,
 )
 from llmgate_core.errors import ConfigError
+from llmgate_core.model_facts import Facts
 from llmgate_core.settings import Meta, Secret, json_schema
 
 ROOT = Path(__file__).parent.parent
@@ -343,6 +344,51 @@ def test_an_instance_file_needs_no_main_file(files: Files) -> None:
     assert (first.extra, first.default_params) == ({"a": 1}, {"temperature": 0.2})
     assert (second.forced_params, second.enabled) == ({"seed": 1}, False)
     assert third.enabled
+
+
+def test_facts_of_models_are_read(files: Files) -> None:
+    config = files.load(
+        "backends:\n"
+        "  acme:\n"
+        "    model_facts:\n"
+        "      acme-large: {context: 1000, input: [text, image], thinking: optional, refuses: [temperature]}\n"
+        "      acme-*: {max_output: 5, excludes: [[temperature, top_p]], refuses: []}\n"
+    ).checked()
+    assert config.backends[0].model_facts == {
+        "acme-large": Facts(context=1000, input=("text", "image"), thinking="optional", refuses=("temperature",)),
+        "acme-*": Facts(max_output=5, excludes=(("temperature", "top_p"),), refuses=()),
+    }
+
+
+def test_mistakes_in_facts_are_told_with_their_lines(files: Files) -> None:
+    assert files.problems(
+        "backends:\n"
+        "  acme:\n"
+        "    model_facts:\n"
+        "      a: {contxt: 1000}\n"
+        "      b:\n"
+        "        context: many\n"
+        "        input: [text, smell]\n"
+        "        thinking: sometimes\n"
+        "      c:\n"
+        "        refuses: temperature\n"
+        "      d: {refuses: [temprature]}\n"
+        "      e: {excludes: [[top_p]]}\n",
+        {"acme.two.yaml": "model_facts:\n  a:\n    max_output: 0\n"},
+    ) == [
+        "acme.two.yaml:3: `model_facts.a.max_output`: must be at least 1.",
+        "config.yaml:4: unknown key `backends.acme.model_facts.a.contxt`; did you mean `context`?",
+        "config.yaml:6: `backends.acme.model_facts.b.context`: expected `int`, got `str`.",
+        "config.yaml:7: `backends.acme.model_facts.b.input[1]`: expected one of `text`, `image`, `audio`, `video`, "
+        "`file`.",
+        "config.yaml:8: `backends.acme.model_facts.b.thinking`: expected one of `none`, `optional`, `always`.",
+        "config.yaml:10: `backends.acme.model_facts.c.refuses`: expected `list`, got `str`; write a list, such as "
+        "`[a, b]`.",
+        "config.yaml:11: `backends.acme.model_facts.d`: a parameter's name looks like a misspelt `temperature`; write "
+        "that, or leave it out",
+        "config.yaml:12: `backends.acme.model_facts.e`: a group of `excludes` names at least two parameters, such as "
+        "`[temperature, top_p]`",
+    ]
 
 
 def test_a_backend_keeps_only_the_timeouts_that_it_has(files: Files) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 import httpx
 import pytest
 
-from llmgate_core import app
+from llmgate_core import ModelFacts, ModelInfo, app
 from llmgate_core.cli import main
 from llmgate_core.config import GatewayConfig, Places, decode_extra, load
 from llmgate_core.errors import KINDS
@@ -442,9 +442,22 @@ def test_the_stand_in_of_the_plugin_page_answers(checkout: Path) -> None:
     assert reply["choices"][0]["message"]["content"] == "Hello from the script."
 
 
+def toml_of_the_plugin_page(beginning: str) -> str:
+    [block] = [one.text for one in blocks("toml", [ROOT / "docs" / "plugins.md"]) if one.text.startswith(beginning)]
+    return block
+
+
+def test_the_facts_of_the_plugin_page_can_be_read_and_show_every_field() -> None:
+    table = ModelFacts.read(toml_of_the_plugin_page("[[model]]"))
+    assert table.ids == ("acme-large",)
+    found = table.get("acme-large-2")
+    assert found is not None
+    assert all(getattr(found, entry.name) for entry in dataclasses.fields(ModelInfo))
+
+
 def test_the_entry_point_of_the_plugin_page_is_named_like_its_connector() -> None:
-    [block] = blocks("toml", [ROOT / "docs" / "plugins.md"])
-    project = tomllib.loads(block.text)["project"]
+    block = toml_of_the_plugin_page("# pyproject.toml")
+    project = tomllib.loads(block)["project"]
     assert project["entry-points"]["llmgate"] == {"acme": "llmgate_acme"}
     own = tomllib.loads((ROOT / "plugins" / "qwen_oauth" / "pyproject.toml").read_text(encoding="utf-8"))
     assert project["dependencies"] == own["project"]["dependencies"]

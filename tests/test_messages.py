@@ -82,6 +82,9 @@ CONFIGURATIONS = {
     "a default backend that is misspelt": "default_backend: acme.noe\nbackends: {acme.one: {}}",
     "a host with a scheme": "server: {allowed_hosts: ['https://llm.example']}",
     "an origin with a slash": "server: {allowed_origins: ['https://chat.example/']}",
+    "facts of a model": f"backends: {{acme: {{model_facts: {{m: {{contxt: 1, thinking: {MARKER}}}}}}}}}",
+    "a parameter that is misspelt": "backends: {acme: {model_facts: {m: {refuses: [temprature]}}}}",
+    "a group that is none": "backends: {acme: {model_facts: {m: {excludes: [[top_p]]}}}}",
     "a text for a boolean": f"backends: {{acme: {{enabled: {MARKER}}}}}",
 }
 

@@ -54,6 +54,21 @@ def test_with_layer_adds_to_what_the_layer_has() -> None:
     }
 
 
+def test_without_takes_a_parameter_out_of_some_layers() -> None:
+    layers: dict[Layer, dict[str, int]] = {
+        "default": {"seed": 1},
+        "client": {"seed": 2},
+        "uri": {"seed": 3, "top_k": 4},
+    }
+    params = Params(layers)
+    assert params.without("seed", ("default", "uri")).effective() == {
+        "seed": Setting(2, "client"),
+        "top_k": Setting(4, "uri"),
+    }
+    assert params.without("seed", ()).why("seed") == params.why("seed")
+    assert params.why("seed") == (Setting(3, "uri"), Setting(2, "client"), Setting(1, "default"))
+
+
 def test_params_do_not_change() -> None:
     layers: dict[Layer, dict[str, int]] = {"client": {"seed": 1}}
     params = Params(layers)

@@ -399,6 +399,21 @@ class ModelsTellTheSecret(Acme):
             raise ConnectorError(error.kind, f"refused: {found.headers}") from None
 
 
+class FactsAsMapping(Acme):
+    def facts(self, model: str) -> Any:
+        return {"context": 8192} if model.startswith("conformance/") else None
+
+
+class FactsOfAnother(Acme):
+    def facts(self, model: str) -> ModelInfo:
+        return ModelInfo("acme-large", context=8192)
+
+
+class FactsOfKnownModelsOnly(Acme):
+    def facts(self, model: str) -> ModelInfo:
+        return {"conformance-model": ModelInfo("conformance-model")}[model]
+
+
 class HandsTheHttpReplyOut(Acme):
     async def send(self, call: UpstreamCall) -> Any:
         return await self.instance.http.send(
@@ -457,6 +472,9 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (BackoffAsNumber, "test_backoff_is_rules_or_nothing", "returned a `float`"),
     (BackoffForEver, "test_backoff_is_rules_or_nothing", "raised `ValueError` \\(`max_wait` must be finite"),
     (ModelsAsTexts, "test_models", "sequence of `ModelInfo`"),
+    (FactsAsMapping, "test_facts_are_model_info_or_nothing", "with the id that was asked for, or None"),
+    (FactsOfAnother, "test_facts_are_model_info_or_nothing", "with the id that was asked for, or None"),
+    (FactsOfKnownModelsOnly, "test_facts_are_model_info_or_nothing", "for any model, .* and raised `KeyError`"),
 ]
 
 

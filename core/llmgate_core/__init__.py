@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .errors import ConnectorError, GatewayError, Kind, RequestError
     from .hookspecs import hookimpl
     from .mending import Mender
+    from .model_facts import ModelFacts
     from .openai_compatible import OpenAICompatible
     from .request import Attempt, GatewayRequest, Params, RequestRecord
     from .retry import NoRetry, RetryAfter, RetryPolicy
@@ -64,6 +65,7 @@ _HOMES = {
     "Mender": "mending",
     "Meta": "settings",
     "MissingSecret": "settings",
+    "ModelFacts": "model_facts",
     "ModelInfo": "connectors",
     "NoCredential": "credentials",
     "NoRetry": "retry",
@@ -113,6 +115,7 @@ __all__ = [
     "Mender",
     "Meta",
     "MissingSecret",
+    "ModelFacts",
     "ModelInfo",
     "NoCredential",
     "NoRetry",

@@ -44,11 +44,19 @@ def real_world() -> World:
     return World(clock=time.time, random=random.Random(), environ=os.environ, home=Path.home())  # noqa: S311
 
 
+@dataclass(frozen=True)
+class Listed:
+    """One model that can be asked for: its backend's name, and what is known of it."""
+
+    backend: str
+    info: ModelInfo
+
+
 @dataclass
 class Catalogue:
-    """Ids that can be asked for, each with its backend's name; and why some backends list nothing."""
+    """Ids that can be asked for, and why some backends list nothing."""
 
-    models: dict[str, str] = field(default_factory=dict)
+    models: dict[str, Listed] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 
 
@@ -89,7 +97,7 @@ class Gateway:
     async def models(self) -> Catalogue:
         """What can be asked for: `backend:model` everywhere, and the bare names of the default backend."""
         catalogue = Catalogue()
-        bare: dict[str, str] = {}
+        bare: dict[str, Listed] = {}
         default = self._default_backend()
         for backend, found in await asyncio.gather(*(self._models_of(backend) for backend in self.backends)):
             if isinstance(found, str):
@@ -97,9 +105,10 @@ class Gateway:
                 catalogue.missing[backend.name] = found
                 continue
             short = self.backends.names.short[backend.name]
-            catalogue.models |= {f"{short}:{model.id}": backend.name for model in found}
+            listed = {model.id: Listed(backend.name, model) for model in found}
+            catalogue.models |= {f"{short}:{id}": one for id, one in listed.items()}
             if backend.name == default:
-                bare = {model.id: backend.name for model in found}
+                bare = listed
         catalogue.models |= bare
         return catalogue
 

@@ -73,6 +73,7 @@ class _Entry:
             forced_params=section.forced_params,
             timeouts=_own_timeouts(section, data),
             enabled=section.enabled,
+            model_facts=section.model_facts,
             origin=self.origin,
         )
         return [backend]

@@ -16,6 +16,7 @@ from .config import BackendConfig, GatewayConfig, decode_extra
 from .connectors import Connector, Instance, ModelInfo
 from .credentials import Credential, SingleFlight
 from .errors import ConfigError, ConnectorError, PluginError, Problem
+from .model_facts import Facts, overridden
 from .plugins import PluginSet, place, settings_type
 from .retry import RetryPolicy
 from .selector import Names
@@ -80,6 +81,7 @@ class Backend:
     random: random.Random = field(default_factory=random.Random)
     default_params: Mapping[str, Any] = field(default_factory=dict)
     forced_params: Mapping[str, Any] = field(default_factory=dict)
+    model_facts: Mapping[str, Facts] = field(default_factory=dict)
     _backoffs: dict[str, Backoff] = field(default_factory=dict)
     _circuits: dict[str, Circuit] = field(default_factory=dict)
 
@@ -131,7 +133,23 @@ class Backend:
             learn(found.secrets())
             return found
 
-        return await self.connector.models(credential)
+        listed = await self.connector.models(credential)
+        return [overridden(info, self.model_facts) for info in listed]
+
+    def facts(self, model: str) -> ModelInfo | None:
+        """What is known of a model without asking anybody: the operator's word, then the connector's.
+
+        A connector need not know anything, and one whose `facts` fails is taken as one that does not.
+        """
+        try:
+            found = self.connector.facts(model) if hasattr(self.connector, "facts") else None
+            if not isinstance(found, ModelInfo | None):
+                raise TypeError(f"`facts()` returned a `{type(found).__name__}`, not a `ModelInfo` or None")
+        except Exception:
+            self.logger.exception("what the connector of backend %s knows of a model", self.name)
+            found = None
+        info = overridden(found or ModelInfo(model), self.model_facts)
+        return None if info == ModelInfo(model) else info
 
     async def aclose(self) -> None:
         """Lets a refresh under way finish, then closes the connector."""
@@ -245,6 +263,7 @@ def _construct(
         instance.random,
         backend.default_params,
         backend.forced_params,
+        backend.model_facts,
     )
 
 

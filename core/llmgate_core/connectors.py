@@ -11,7 +11,7 @@ import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from .credentials import Credential, CredentialProvider
 from .request import Dialect, GatewayRequest, Operation, Params
@@ -123,13 +123,32 @@ class UpstreamReply:
     aclose: Callable[[], Awaitable[None]]
 
 
+Modality = Literal["text", "image", "audio", "video", "file"]
+Thinking = Literal["none", "optional", "always"]
+
+
 @dataclass(frozen=True)
 class ModelInfo:
-    """One model that a backend offers. Sizes are tokens, None when unknown."""
+    """One model that a backend offers, and what is known of it; None or empty where nothing is.
+
+    Args:
+        context: how many tokens request and answer may have together.
+        max_output: how many tokens the answer may have.
+        input: what a message may hold.
+        thinking: whether the model thinks before it answers, and whether that is for the caller to say.
+        refuses: parameters, by their names in a request, that the upstream refuses or ignores for this model.
+        excludes: groups of parameters of which a request may have one.
+        source: where all this is known from.
+    """
 
     id: str
     context: int | None = None
     max_output: int | None = None
+    input: tuple[Modality, ...] = ()
+    thinking: Thinking | None = None
+    refuses: tuple[str, ...] = ()
+    excludes: tuple[tuple[str, ...], ...] = ()
+    source: str = ""
 
 
 class Connector(Protocol):

@@ -14,10 +14,11 @@ from . import policies as policy_chain
 from . import strategies
 from .attempts import Answer, Attempts, Budget, Errand, Spending
 from .backends import Backend, Backends
-from .connectors import Policy
+from .connectors import ModelInfo, Policy
 from .dialects import chat
 from .errors import KINDS, ConnectorError
 from .observe import Redactor
+from .policies import model_limits
 from .request import GatewayRequest, Params, RequestRecord
 from .selector import Branch, Leaf, RoutePlan
 from .wire import Body
@@ -34,6 +35,7 @@ class Prepared:
     body: Body
     params: Params
     headers: Mapping[str, str] = field(default_factory=dict)
+    left_out: Sequence[model_limits.LeftOut] = ()
 
 
 class Executor:
@@ -100,19 +102,23 @@ class Executor:
         backend = self.backend_of(leaf)
         if request.dialect not in backend.connector.dialects:
             raise ConnectorError("not_found", f"backend `{backend.name}` does not speak `{request.dialect}`")
-        own = chat.params(request.body, backend.default_params)
+        info = backend.facts(leaf.model) or ModelInfo(leaf.model)
+        excluding = [name for group in info.excludes for name in group]
+        own = chat.params(request.body, [*backend.default_params, *excluding])
         params = Params({"default": backend.default_params, "client": own, "forced": backend.forced_params})
         verdict = policy_chain.apply_all(self._policies, request, leaf, params)
+        params, left_out = model_limits.limit(verdict.params, info)
         changes = {
-            chat.spell(name, request.body): setting.value
-            for name, setting in verdict.params.effective().items()
+            chat.spell(name, request.body, info.refuses): setting.value
+            for name, setting in params.effective().items()
             if setting.layer != "client"
         }
         if changes and logger.isEnabledFor(logging.DEBUG):
-            logger.debug("%s parameters: %s", request.id, verdict.params)
+            logger.debug("%s parameters: %s", request.id, params)
         if leaf.model != request.selector:
             changes["model"] = leaf.model
-        return Prepared(request.body.splice(changes), verdict.params, verdict.headers)
+        headers = model_limits.told(request.id, verdict.headers, left_out)
+        return Prepared(request.body.splice(changes), params, headers, left_out)
 
     def _ready(self, branches: Sequence[Branch]) -> Sequence[Branch]:
         """The branches that are worth asking: those whose circuit is closed, or all where it is so for none."""

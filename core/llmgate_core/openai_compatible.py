@@ -14,6 +14,7 @@ from .credentials import Credential, CredentialProvider, NoCredential
 from .dialects import chat
 from .errors import ConnectorError
 from .mending import Mender, mended
+from .model_facts import families
 from .request import Dialect
 from .retry import NoRetry, RetryPolicy
 from .wire import JsonError, decode
@@ -24,7 +25,7 @@ MAX_ERROR_BYTES = 256 * 1024
 class OpenAICompatible:
     """Sends chat completions; bytes pass through both ways.
 
-    Seams: `base_url`, `url`, `headers`, `body`, `classify`, `mender`, `events`. Settings are expected to have
+    Seams: `facts`, `base_url`, `url`, `headers`, `body`, `classify`, `mender`, `events`. Settings are expected to have
     `base_url` unless that method is overridden, and may have `models`.
 
     Attributes:
@@ -54,6 +55,10 @@ class OpenAICompatible:
     def backoff(self) -> BackoffRules | None:
         """None: a rate limit is the matter of the request that met it."""
         return None
+
+    def facts(self, model: str) -> ModelInfo | None:
+        """What is known of a model without asking anybody: what core knows of its family, None where nothing is."""
+        return families().get(model)
 
     # --- seams ---------------------------------------------------------------------------------------------------
 
@@ -123,14 +128,14 @@ class OpenAICompatible:
         """The configured models, else those that the upstream lists."""
         configured = getattr(self.settings, "models", None)
         if configured is not None:
-            return [ModelInfo(id) for id in configured]
+            return [self.facts(id) or ModelInfo(id) for id in configured]
         found = await credential()
         headers = {"accept": "application/json", **found.headers}
         reply = await self.instance.http.send("GET", f"{self.base_url(found)}/models", headers=headers)
         body = await reply.read()
         if reply.status != 200:
             raise chat.upstream_error(reply.status, reply.headers, found.strike(body), now=self.instance.clock())
-        return listed_models(body)
+        return [self.facts(listed.id) or listed for listed in listed_models(body)]
 
     async def aclose(self) -> None:
         """Holds nothing of its own."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -60,6 +60,15 @@ class Params:
     def with_layer(self, layer: Layer, values: Mapping[str, Any]) -> Params:
         """The same parameters with `values` added to `layer`; a later value of one name replaces the earlier."""
         return Params({**self._layers, layer: {**self._layers.get(layer, {}), **values}})
+
+    def without(self, name: str, layers: Collection[Layer]) -> Params:
+        """The same parameters without what `layers` say of `name`; what they hid comes forth."""
+        return Params(
+            {
+                layer: {key: value for key, value in values.items() if key != name} if layer in layers else values
+                for layer, values in self._layers.items()
+            }
+        )
 
     def effective(self) -> dict[str, Setting]:
         """Each parameter as it is sent, with the layer that won."""

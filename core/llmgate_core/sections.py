@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
 from .errors import Problem
+from .model_facts import Facts
 from .secret import Secret
 from .selector import Names
 from .settings import Fault, KeyPath, Meta, decode, key_name
@@ -241,6 +242,7 @@ class BackendConfig:
         alias: a name of its own that the operator gave it, None if none.
         extra: the connector's settings as written; may hold secrets.
         default_params, forced_params: parameters of the layers `default` and `forced`.
+        model_facts: what the operator says of models, by id or pattern; it comes before what the connector knows.
         timeouts: the keys of `TimeoutsConfig` that differ for this backend, in seconds.
         origin: where it was written.
     """
@@ -253,6 +255,7 @@ class BackendConfig:
     forced_params: Mapping[str, Any] = field(default_factory=dict)
     timeouts: Mapping[str, float | None] = field(default_factory=dict)
     enabled: bool = True
+    model_facts: Mapping[str, Facts] = field(default_factory=dict)
     origin: Origin = field(default=Origin("the configuration"), repr=False, compare=False)
 
     @property
@@ -351,6 +354,10 @@ class BackendSection:
     forced_params: Annotated[dict[str, Any], Meta(description="Parameters that replace whatever the request says.")] = (
         field(default_factory=dict)
     )
+    model_facts: Annotated[
+        dict[str, Facts],
+        Meta(description="What is known of models, by id or pattern; it comes before what the connector knows."),
+    ] = field(default_factory=dict)
     timeouts: Annotated[
         TimeoutsConfig, Meta(description="Timeouts of this backend, where they differ from the common ones.")
     ] = TimeoutsConfig()

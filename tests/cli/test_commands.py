@@ -421,14 +421,31 @@ def test_plugins_as_json(run: Run) -> None:
 def test_models_that_are_configured(run: Run, write: Write) -> None:
     write(LOCAL)
     listed = run("models", "--json").json()
-    assert listed == {
-        "openai-compatible.local:small": "openai-compatible.local",
-        "openai-compatible.local:large": "openai-compatible.local",
-        "small": "openai-compatible.local",
-        "large": "openai-compatible.local",
-    }
+    ids = ["openai-compatible.local:small", "openai-compatible.local:large", "small", "large"]
+    assert listed == {id: {"backend": "openai-compatible.local"} for id in ids}
     lines = [line.split() for line in run("models").out.splitlines()]
-    assert lines == [["model", "backend"], *([id, backend] for id, backend in listed.items())]
+    assert lines == [
+        ["model", "backend", "context", "max", "output", "input", "thinking"],
+        *([id, "openai-compatible.local"] for id in ids),
+    ]
+
+
+def test_what_is_known_of_models(run: Run, write: Write) -> None:
+    facts = "context: 128000, max_output: 8192, input: [text, image], thinking: always, refuses: [top_k]"
+    write(f"{LOCAL}        model_facts: {{'lar*': {{{facts}}}}}")
+    listed = run("models", "--json").json()
+    assert listed["small"] == {"backend": "openai-compatible.local"}
+    assert listed["large"] == {
+        "backend": "openai-compatible.local",
+        "context": 128000,
+        "max_output": 8192,
+        "input": ["text", "image"],
+        "thinking": "always",
+        "refuses": ["top_k"],
+        "source": "configuration",
+    }
+    last = run("models", COLUMNS="200").out.splitlines()[-1]
+    assert last.split() == ["large", "openai-compatible.local", "128,000", "8,192", "text,", "image", "always"]
 
 
 def test_models_that_the_upstream_lists(run: Run, write: Write) -> None:
@@ -445,7 +462,7 @@ def test_models_that_the_upstream_lists(run: Run, write: Write) -> None:
         """)
         ended = run("models", "--json", ACME_KEY=KEY)
     assert ended.status == 0
-    assert ended.json() == {"openai-compatible.a:tiny": "openai-compatible.a"}
+    assert ended.json() == {"openai-compatible.a:tiny": {"backend": "openai-compatible.a"}}
     (told,) = ended.err.splitlines()
     assert told.startswith("openai-compatible.dead lists nothing: 127.0.0.1:9: ")
     (request,) = upstream.requests
@@ -521,6 +538,20 @@ def test_explain_shows_every_branch(run: Run, write: Write) -> None:
         "parameter     seed = 7  (forced)",
         "body          model, temperature, seed changed; all other bytes as sent",
     ]
+
+
+def test_explain_tells_what_the_model_does_not_take(run: Run, write: Write) -> None:
+    write(f"{LOCAL}        model_facts: {{'*': {{refuses: [temperature]}}}}")
+    ended = run("explain", "openai-compatible.local:small?temperature=0.2")
+    assert "left out      temperature = 0.2  (uri): model `small` does not take it" in ended.out
+    assert "left out      temperature = 0.7  (default): model `small` does not take it" in ended.out
+    assert "header        x-llmgate-warning: left out: `temperature`: model `small` does not take it" in ended.out
+    assert "parameter     temperature" not in ended.out
+    (branch,) = run("explain", "small", "--json").json()["branches"]
+    assert branch["left_out"] == [
+        {"name": "temperature", "value": 0.7, "layer": "default", "reason": "model `small` does not take it"}
+    ]
+    assert branch["headers"] == {}
 
 
 def test_explain_shows_what_force_model_does(run: Run, write: Write) -> None:

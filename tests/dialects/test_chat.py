@@ -145,6 +145,31 @@ def test_spell_uses_the_callers_name_for_a_thing(name: str, body: bytes, expecte
     assert chat.spell(name, Body(body)) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "body", "refused", "expected"),
+    [
+        ("max_tokens", b"{}", ["max_tokens"], "max_completion_tokens"),
+        ("max_tokens", b"{}", ["max_tokens", "max_completion_tokens"], "max_tokens"),
+        ("max_tokens", b"{}", ["max_completion_tokens"], "max_tokens"),
+        ("max_completion_tokens", b"{}", ["max_completion_tokens"], "max_tokens"),
+        ("max_tokens", b'{"max_tokens":1}', ["max_tokens"], "max_tokens"),
+        ("max_tokens", b'{"max_completion_tokens":1}', ["max_completion_tokens"], "max_completion_tokens"),
+        ("temperature", b"{}", ["temperature"], "temperature"),
+    ],
+)
+def test_spell_uses_the_name_that_the_model_takes_where_the_caller_has_none(
+    name: str, body: bytes, refused: list[str], expected: str
+) -> None:
+    assert chat.spell(name, Body(body), refused) == expected
+
+
+def test_a_thing_is_refused_when_all_its_names_are() -> None:
+    assert chat.is_refused("temperature", ["temperature"])
+    assert not chat.is_refused("temperature", ["top_p"])
+    assert not chat.is_refused("max_tokens", ["max_tokens"])
+    assert chat.is_refused("max_tokens", ["max_tokens", "max_completion_tokens"])
+
+
 # --- replies ---------------------------------------------------------------------------------------
 
 

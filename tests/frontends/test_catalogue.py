@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from llmgate_core.model_facts import Facts
 from llmgate_core.sections import AuthConfig, CallerKey, CallerSecret
 from llmgate_core.testing import Exchange
 
@@ -43,6 +44,32 @@ def test_models_are_listed_by_backend_and_bare(gateway: GatewayFactory) -> None:
         assert all(model["object"] == "model" and isinstance(model["created"], int) for model in listed["data"])
 
     with_gateway(gateway, test, extra={"models": IDS})
+
+
+def test_what_is_known_of_a_model_is_told_in_openrouters_names(gateway: GatewayFactory) -> None:
+    facts = {
+        "m": Facts(context=1000, max_output=50, input=("text", "image"), refuses=("seed",)),
+        "small": Facts(context=10),
+    }
+
+    async def test(running: RunningGateway) -> None:
+        usual = {"object": "model", "created": 0, "owned_by": "openai-compatible.default"}
+        listed = (await running.client.get(f"{running.url}/v1/models")).json()["data"]
+        assert listed[3:] == [
+            {
+                "id": "m",
+                **usual,
+                "context_length": 1000,
+                "architecture": {"input_modalities": ["text", "image"]},
+                "top_provider": {"context_length": 1000, "max_completion_tokens": 50},
+            },
+            {"id": "small", **usual, "context_length": 10},
+            {"id": "unknown", **usual},
+        ]
+        one = (await running.client.get(f"{running.url}/v1/models/openai-compatible:m")).json()
+        assert one == {**listed[3], "id": "openai-compatible:m"}
+
+    with_gateway(gateway, test, extra={"models": ["m", "small", "unknown"]}, backend={"model_facts": facts})
 
 
 @pytest.mark.parametrize("id", [*IDS, *(f"openai-compatible:{id}" for id in IDS)])

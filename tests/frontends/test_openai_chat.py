@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from llmgate_core.config import TimeoutsConfig
+from llmgate_core.model_facts import Facts
 from llmgate_core.sections import ServerConfig
 from llmgate_core.testing import Exchange, Script
 
@@ -165,6 +166,84 @@ def test_layers_of_parameters(
             assert (await running.chat(model=model, **client)).status_code == 200
             sent = running.upstream.requests[0].json()
             assert (sent["model"], sent["temperature"]) == ("m", expected)
+
+    run(test())
+
+
+NO_TEMPERATURE = {"model_facts": {"m": Facts(refuses=("temperature",), excludes=(("top_p", "seed"),))}}
+
+
+@pytest.mark.parametrize(
+    ("backend", "model", "client", "expected", "warning"),
+    [
+        pytest.param(
+            {},
+            "openai-compatible:m?temperature=0.3&top_k=5",
+            {},
+            {"top_k": 5},
+            "left out: `temperature`: model `m` does not take it",
+            id="uri, with a warning",
+        ),
+        pytest.param({"default_params": {"temperature": 0.1}}, "m", {}, {}, None, id="default, silently"),
+        pytest.param({}, "m", {"temperature": 0.2}, {"temperature": 0.2}, None, id="client passes"),
+        pytest.param({"forced_params": {"temperature": 0.4}}, "m", {}, {"temperature": 0.4}, None, id="forced passes"),
+        pytest.param(
+            {},
+            "openai-compatible:m?top_p=0.3",
+            {"seed": 1},
+            {"seed": 1},
+            "left out: `top_p`: model `m` does not take it together with `seed`",
+            id="a pair",
+        ),
+    ],
+)
+def test_what_is_added_is_what_the_model_takes(
+    gateway: GatewayFactory,
+    backend: dict[str, Any],
+    model: str,
+    client: dict[str, Any],
+    expected: dict[str, Any],
+    warning: str | None,
+) -> None:
+    async def test() -> None:
+        async with gateway(plain, backend={**NO_TEMPERATURE, **backend}) as running:
+            reply = await running.chat(model=model, **client)
+            assert (reply.status_code, reply.headers.get("x-llmgate-warning")) == (200, warning)
+            sent = running.upstream.requests[0].json()
+            assert {name: value for name, value in sent.items() if name not in ("model", "messages")} == expected
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("model", "client", "expected"),
+    [
+        ("gpt-5", {}, {"max_completion_tokens": 9}),
+        ("m", {}, {"max_tokens": 9}),
+        ("gpt-5", {"max_tokens": 5}, {"max_tokens": 9}),
+        ("gpt-5", {"max_completion_tokens": 5}, {"max_completion_tokens": 9}),
+    ],
+)
+def test_a_limit_that_we_add_has_the_name_that_the_model_takes(
+    gateway: GatewayFactory, model: str, client: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    async def test() -> None:
+        async with gateway(plain) as running:
+            assert (await running.chat(model=f"openai-compatible:{model}?max_tokens=9", **client)).status_code == 200
+            sent = running.upstream.requests[0].json()
+            assert {name: value for name, value in sent.items() if name.startswith("max")} == expected
+
+    run(test())
+
+
+def test_a_group_with_a_member_that_selectors_do_not_know(gateway: GatewayFactory) -> None:
+    facts = {"model_facts": {"m": Facts(excludes=(("enable_thinking", "reasoning_effort"),))}}
+
+    async def test() -> None:
+        async with gateway(plain, backend=facts) as running:
+            await running.chat(model="openai-compatible:m?reasoning_effort=high", enable_thinking=True)
+            sent = running.upstream.requests[0].json()
+            assert (sent["enable_thinking"], "reasoning_effort" in sent) == (True, False)
 
     run(test())
 

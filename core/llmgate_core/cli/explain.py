@@ -94,6 +94,10 @@ def branch_steps(gateway: Gateway, request: GatewayRequest, branch: Branch) -> d
             name: [{"value": setting.value, "layer": setting.layer} for setting in prepared.params.why(name)]
             for name in prepared.params.effective()
         },
+        "left_out": [
+            {"name": one.name, "value": one.value, "layer": one.layer, "reason": one.reason}
+            for one in prepared.left_out
+        ],
         "headers": dict(prepared.headers),
         "changed_in_body": changed,
     }
@@ -127,6 +131,8 @@ def told_branch(steps: dict[str, Any]) -> list[str]:
         winner, *hidden = settings
         over = "".join(f", over {setting['layer']} {setting['value']!r}" for setting in hidden)
         lines.append(f"parameter     {name} = {winner['value']!r}  ({winner['layer']}{over})")
+    for one in steps["left_out"]:
+        lines.append(f"left out      {one['name']} = {one['value']!r}  ({one['layer']}): {one['reason']}")
     for name, value in steps["headers"].items():
         lines.append(f"header        {name}: {value}")
     lines.append(f"body          {', '.join(steps['changed_in_body']) or 'nothing'} changed; all other bytes as sent")

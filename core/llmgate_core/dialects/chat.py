@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ __all__ = [
     "error_answer",
     "error_event",
     "first_event_error",
+    "is_refused",
     "params",
     "read_reply",
     "read_request",
@@ -146,12 +147,23 @@ def params(body: Body, also: Iterable[str] = ()) -> dict[str, Any]:
     return found
 
 
-def spell(name: str, body: Body) -> str:
-    """The member that holds parameter `name` in this body: of two names for one thing, the one in use."""
+def spell(name: str, body: Body, refused: Collection[str] = ()) -> str:
+    """The member that holds parameter `name` in this body: of two names for one thing, the one in use.
+
+    Args:
+        refused: names that the model does not take; where neither name is in use, the other one is chosen.
+    """
     same = _SAME.get(name)
-    if same is None or same not in body:
+    if same is None or (name in body and same not in body):
         return name
-    return same if name == "max_tokens" or name not in body else name
+    if same in body:
+        return same if name == "max_tokens" or name not in body else name
+    return same if name in refused and same not in refused else name
+
+
+def is_refused(name: str, refused: Collection[str]) -> bool:
+    """Whether parameter `name` is refused under each name that it has."""
+    return name in refused and _SAME.get(name, name) in refused
 
 
 # --- the reply ----------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from ..errors import RequestError
 from .exchange import HangUp, Receive, Scope, Send, read_body
 
 if TYPE_CHECKING:
-    from ..app import Gateway
+    from ..app import Gateway, Listed
 
 PROBES = ("/", "/api/hello")
 """Claude Code asks `HEAD /`, later versions `HEAD /api/hello`; the answer's status is all that counts."""
@@ -52,7 +52,7 @@ class Models:
         await read_body(scope, receive, self._gateway.config.server.max_body_bytes)
         async with HangUp(receive):
             listed = (await self._gateway.models()).models
-        shown = [{"id": id, "object": "model", "created": 0, "owned_by": backend} for id, backend in listed.items()]
+        shown = [_shown(id, one) for id, one in listed.items()]
         if wanted is None:
             await JSONResponse({"object": "list", "data": shown})(scope, receive, send)
             return
@@ -66,6 +66,19 @@ class Models:
             code="model_not_found",
             param="model",
         )
+
+
+def _shown(id: str, listed: Listed) -> dict[str, Any]:
+    """A model in OpenAI's shape; what is known of it besides stands where OpenRouter's list has it, in its names."""
+    info = listed.info
+    shown: dict[str, Any] = {"id": id, "object": "model", "created": 0, "owned_by": listed.backend}
+    if info.context is not None:
+        shown["context_length"] = info.context
+    if info.input:
+        shown["architecture"] = {"input_modalities": list(info.input)}
+    if info.max_output is not None:
+        shown["top_provider"] = {"context_length": info.context, "max_completion_tokens": info.max_output}
+    return shown
 
 
 class Health:

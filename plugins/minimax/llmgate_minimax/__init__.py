@@ -6,8 +6,9 @@ What its requests need is in `asking`, what its answers need in `mending`, what 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Annotated, ClassVar, Literal
 
 from llmgate_core import (
@@ -18,6 +19,7 @@ from llmgate_core import (
     CredentialProvider,
     Mender,
     Meta,
+    ModelFacts,
     ModelInfo,
     OpenAICompatible,
     Secret,
@@ -31,10 +33,7 @@ from . import asking, failures, mending
 LLMGATE_PLUGIN_API = 1
 
 REGIONS = {"global": "https://api.minimax.io/v1", "china": "https://api.minimax.cn/v1"}
-M3 = ModelInfo("MiniMax-M3", context=1_000_000, max_output=524_288)
-M2 = ("M2.7", "M2.7-highspeed", "M2.5", "M2.5-highspeed", "M2.1", "M2.1-highspeed", "M2")
-CATALOGUE = {model.id: model for model in (M3, *(ModelInfo(f"MiniMax-{name}", 204_800, 204_800) for name in M2))}
-"""Source: platform.minimax.io, "Text Generation", models and their windows; sizes are tokens."""
+FACTS = ModelFacts.read(files(__name__).joinpath("models.toml").read_text(encoding="utf-8"))
 
 _ADDRESS = re.compile(r"https://[^\s?#@\\]+|http://(localhost|127\.0\.0\.1|\[::1\])([:/][^\s?#@\\]*)?")
 _KEY = Secret("env:MINIMAX_API_KEY")
@@ -62,7 +61,7 @@ class MiniMaxSettings:
     models: Annotated[
         tuple[str, ...],
         Meta(description="What `/v1/models` lists. Other ids may be asked for all the same."),
-    ] = tuple(CATALOGUE)
+    ] = FACTS.ids
     reasoning: Annotated[
         Literal["split", "inline"],
         Meta(
@@ -106,9 +105,9 @@ class MiniMax(OpenAICompatible):
         """One clean stream of reasoning; a failure inside a success is one."""
         return mending.Answer(self._splits(call), self.instance.clock())
 
-    async def models(self, credential: Callable[[], Awaitable[Credential]]) -> Sequence[ModelInfo]:
-        """The configured ones, with their sizes where they are known."""
-        return [CATALOGUE.get(id, ModelInfo(id)) for id in self.settings.models]
+    def facts(self, model: str) -> ModelInfo | None:
+        """What MiniMax's pages say of it."""
+        return FACTS.get(model)
 
     @classmethod
     def simulator(cls) -> Simulator:

@@ -22,7 +22,7 @@ from llmgate_core.plugins import Installed, Loaded, PluginSet, load
 from llmgate_core.request import RequestRecord
 from llmgate_core.settings import decode
 from llmgate_core.testing import LoopbackServer
-from llmgate_minimax import CATALOGUE, MiniMax, MiniMaxSettings
+from llmgate_minimax import FACTS, MiniMax, MiniMaxSettings
 from llmgate_minimax.simulator import SHAPES, THOUGHT, MiniMaxSimulator
 
 MODEL = "minimax:MiniMax-M3"
@@ -211,7 +211,7 @@ def test_the_trace_id_is_the_upstreams_request_id(tmp_path: Path) -> None:
 def test_the_catalogue_needs_no_network(tmp_path: Path) -> None:
     async def test(desk: Desk) -> None:
         listed = [one["id"] for one in (await desk.http.get("/v1/models")).json()["data"]]
-        assert {f"minimax:{id}" for id in CATALOGUE} <= set(listed)
+        assert {f"minimax:{id}" for id in FACTS.ids} <= set(listed)
 
     at_desk(tmp_path, test)
 
@@ -264,6 +264,31 @@ def test_sizes_are_known_for_the_catalogue_alone() -> None:
     m3, other = asyncio.run(connector(models=("MiniMax-M3", "other")).models(credential))
     assert (m3.context, m3.max_output) == (1_000_000, 524_288)
     assert (other.id, other.context) == ("other", None)
+
+
+@pytest.mark.parametrize("model", [*MiniMaxSettings().models, "MiniMax-M3.1-Flash-Preview"])
+def test_the_facts_of_every_listed_model_are_known(model: str) -> None:
+    found = connector().facts(model)
+    assert found is not None
+    assert found.context
+    assert found.max_output
+    assert found.thinking == ("optional" if model == "MiniMax-M3" else "always")
+    assert found.source
+
+
+def test_nothing_is_known_of_a_model_that_does_not_exist() -> None:
+    assert connector().facts("MiniMax-M3-highspeed") is None
+
+
+def test_what_minimax_ignores_is_not_added(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        reply = await desk.chat(model=f"{MODEL}?presence_penalty=1&top_p=0.5")
+        assert reply.headers["x-llmgate-warning"] == "left out: `presence_penalty`: model `MiniMax-M3` does not take it"
+        assert ("presence_penalty" in desk.last(), desk.last()["top_p"]) == (False, 0.5)
+        await desk.chat(presence_penalty=1)
+        assert desk.last()["presence_penalty"] == 1
+
+    at_desk(tmp_path, test)
 
 
 def test_the_upstreams_body_is_closed_with_ours() -> None:

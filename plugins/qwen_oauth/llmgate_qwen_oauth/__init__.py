@@ -6,6 +6,7 @@ It exists for debugging and interoperability, and refuses all requests unless it
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.resources import files
 from typing import ClassVar
 
 from llmgate_core import (
@@ -15,6 +16,8 @@ from llmgate_core import (
     CredentialProvider,
     Instance,
     Mender,
+    ModelFacts,
+    ModelInfo,
     OpenAICompatible,
     RetryPolicy,
     Simulator,
@@ -29,6 +32,8 @@ from .messages import shaped
 from .settings import OVERRIDE_FLAG, QwenSettings
 
 LLMGATE_PLUGIN_API = 1
+
+FACTS = ModelFacts.read(files(__name__).joinpath("models.toml").read_text(encoding="utf-8"))
 
 DISABLED = (
     "Forbidden: the backend `{name}` is for llmgate's own development and debugging, and is switched off. "
@@ -77,6 +82,10 @@ class QwenOAuth(OpenAICompatible):
         held = settings.enable_qwen_oauth_initial_rate_limit_retry
         longest = settings.qwen_oauth_initial_rate_limit_retry_max_wait_seconds if held else 0.0
         return BackoffRules(max_wait=longest, name="Qwen OAuth connector-wide rate-limit backoff")
+
+    def facts(self, model: str) -> ModelInfo | None:
+        """What is known of the models that were served with OAuth tokens."""
+        return FACTS.get(model)
 
     def headers(self, call: UpstreamCall) -> dict[str, str]:
         """What tells the API that this is an OAuth token and that cache markers count."""

@@ -20,7 +20,7 @@ from llmgate_core.app import Gateway, create_app
 from llmgate_core.backends import World
 from llmgate_core.config import BackendConfig, GatewayConfig
 from llmgate_core.testing import LoopbackServer
-from llmgate_qwen_oauth import DISABLED, STANDING, QwenOAuth, messages, refresh
+from llmgate_qwen_oauth import DISABLED, FACTS, STANDING, QwenOAuth, messages, refresh
 from llmgate_qwen_oauth.failures import DEAD_TIER
 from llmgate_qwen_oauth.settings import MODELS, OVERRIDE_FLAG
 from llmgate_qwen_oauth.simulator import QwenSimulator
@@ -297,6 +297,31 @@ def test_the_catalogue_is_that_of_the_settings(at_desk: AtDesk) -> None:
         assert desk.simulator.seen == []
 
     at_desk(test)
+
+
+def test_what_is_known_of_models_is_listed(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        coder = (await desk.http.get("/v1/models/coder-model")).json()
+        assert (coder["context_length"], coder["top_provider"]["max_completion_tokens"]) == (1_000_000, 65_536)
+        assert coder["architecture"] == {"input_modalities": ["text", "image"]}
+
+    at_desk(test)
+
+
+def test_what_the_provider_does_not_support_is_not_added(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        reply = await desk.chat(model=f"{MODEL}?frequency_penalty=1&seed=7")
+        assert reply.headers["x-llmgate-warning"].startswith("left out: `frequency_penalty`: model `qwen3-coder-plus`")
+        sent = desk.simulator.seen[-1].body
+        assert ("frequency_penalty" in sent, sent["seed"]) == (False, 7)
+
+    at_desk(test)
+
+
+def test_an_effort_and_a_budget_do_not_go_together() -> None:
+    found = FACTS.get("qwen3.8-max")
+    assert found is not None
+    assert ("reasoning_effort", "thinking_budget") in found.excludes
 
 
 # --- the switch -----------------------------------------------------------------------------------------------------

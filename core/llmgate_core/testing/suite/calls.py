@@ -189,6 +189,24 @@ class ModelsChecks(Subject):
             "`models()` must return a sequence of `ModelInfo`, each with an `id`",
         )
 
+    @on_a_bench
+    async def test_facts_are_model_info_or_nothing(self, bench: Bench) -> None:
+        """What a connector knows without asking anybody can be used; it need not offer any."""
+        if not hasattr(bench.connector, "facts"):
+            return
+        for model in (self.model, "conformance/no-such-model"):
+            try:
+                found = bench.connector.facts(model)
+            except Exception as error:
+                raise AssertionError(
+                    "`facts()` must return a `ModelInfo` or None for any model, without asking anybody, "
+                    f"and raised {described(error)}"
+                ) from error
+            promise(
+                found is None or (isinstance(found, ModelInfo) and found.id == model),
+                "`facts()` must return a `ModelInfo` with the id that was asked for, or None",
+            )
+
 
 def _endless(gone: asyncio.Event) -> Script:
     async def script(exchange: Exchange) -> None:
