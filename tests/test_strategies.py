@@ -19,6 +19,7 @@ from llmgate_core.backends import Pacing
 from llmgate_core.circuit import CircuitRules
 from llmgate_core.errors import KINDS
 from llmgate_core.executor import Budget
+from llmgate_core.model_facts import Facts
 from llmgate_core.selector import Branch, Leaf
 from llmgate_core.strategies import decisive, drawn
 
@@ -98,6 +99,28 @@ def test_what_is_too_long_goes_only_to_a_branch_known_to_hold_more(selector: str
     upstreams = {"a": failing("context_length", 400), "b": fine()}
     ended = asked(upstreams, selector)
     assert (ended.error is None, len(upstreams["b"].arrivals)) == (goes_on, int(goes_on))
+
+
+@pytest.mark.parametrize(
+    ("selector", "goes_on"),
+    [
+        ("a:small|b:large", True),
+        ("a:small|b:small", False),
+        ("a:small|b:unknown", False),
+        ("[max_context=9001]a:small|b:large", False),
+        ("a:small|[max_context=8001]b:small", True),
+    ],
+)
+def test_what_a_branch_holds_is_known_from_facts_where_the_selector_does_not_say(selector: str, goes_on: bool) -> None:
+    async def test() -> None:
+        a, b = failing("context_length", 400), fine()
+        desk = Desk({"a": a, "b": b})
+        for name in ("a.default", "b.default"):
+            desk.backends[name].model_facts = {"small": Facts(context=8000), "large": Facts(context=9000)}
+        ended = await desk.ask(selector)
+        assert (ended.error is None, len(b.arrivals)) == (goes_on, int(goes_on))
+
+    run(test())
 
 
 def test_nobody_waits_while_another_branch_is_left_and_the_last_is_waited_for() -> None:

@@ -129,8 +129,15 @@ class Executor:
     def _may_follow(self, failure: ConnectorError, failed: Branch, other: Branch) -> bool:
         """A request that is at fault fails everywhere; one that is too long needs a branch known to hold more."""
         if failure.kind == "context_length":
-            return (other.max_context or 0) > (failed.max_context or math.inf)
+            return (self._context(other) or 0) > (self._context(failed) or math.inf)
         return KINDS[failure.kind].failover
+
+    def _context(self, branch: Branch) -> int | None:
+        """The tokens that a branch holds: the selector's word, then what is known of its model."""
+        if branch.max_context is not None:
+            return branch.max_context
+        info = self.backend_of(branch.leaf).facts(branch.leaf.model)
+        return info.context if info else None
 
     async def _try(self, journey: _Journey, branch: Branch, *, is_last: bool, races: bool) -> Answer:
         """One branch, until it is settled; from the original request, so that every attempt starts identical."""
