@@ -325,10 +325,12 @@ OUT_OF_RANGE = {
 }
 
 SELECTORS = {
-    "m|n": "`|`",
-    "m^n": "`^`",
-    "m!n": "`!`",
-    "[weight=2]m": "`[`",
+    "m|n^o": "cannot be mixed",
+    "m|m": "repeats an earlier one",
+    "m|": "name of a model is missing",
+    "[weight=2]m": "joined by `^`",
+    "[wieght=2]m^n": "did you mean `weight`",
+    "[ttft_timeout=0]m": "above 0",
     "openai-compatible:[x]m": "`[`",
     ":m": "missing before `:`",
     "openai-compatible:": "name of a model is missing",
@@ -780,7 +782,7 @@ def test_any_body_is_served_or_refused(gateway: GatewayFactory, log: Log) -> Non
             wait(running.finished(finished))
             log.check(access_lines=1)
             if seen.status == 200:
-                assert len(running.upstream.requests) == asked + 1
+                assert len(running.upstream.requests) > asked  # a selector may ask several at once
                 return
             assert seen.status in (400, 404), seen.raw
             error_of(seen)
