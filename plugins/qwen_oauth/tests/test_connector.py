@@ -420,6 +420,8 @@ FRAMES = {
     + json.dumps({"code": "Throttling.RateQuota", "message": LIMIT}).encode()
     + b"\n\n",
     "an error frame": b"data: " + json.dumps(THROTTLED).encode() + b"\n\n",
+    "a text": b"event: error\ndata: Requests rate limit exceeded\n\n",
+    "a JSON text": b'event: error\ndata: "Requests rate limit exceeded"\n\n',
 }
 
 
@@ -467,6 +469,43 @@ def test_after_the_first_words_a_failure_is_told_in_the_stream(at_desk: AtDesk, 
         told = json.loads(error.removeprefix(b"data: "))["error"]
         assert "per minute, over within about a minute" in told["message"]
         assert len(desk.simulator.seen) == 1
+
+    at_desk(test)
+
+
+@pytest.mark.parametrize("data", [b"Too many requests", b"{}", b"[1]", b""])
+def test_an_error_frame_that_holds_no_object_is_told_in_the_callers_dialect(at_desk: AtDesk, data: bytes) -> None:
+    async def test(desk: Desk) -> None:
+        frame = b"event: error\ndata: " + data + b"\n\n"
+        desk.simulator.fail_next(1, 200, ROLE + SAID + frame, SSE)
+        told = (await desk.chat(stream=True)).content
+        assert told.startswith(ROLE + SAID + b'data: {"error":')
+        error = json.loads(told.removeprefix(ROLE + SAID + b"data: "))["error"]
+        assert error["message"].strip() not in ("", "{}")
+        assert error["code"] == ("rate_limit_exceeded" if data.startswith(b"Too") else "upstream_protocol_error")
+
+    at_desk(test)
+
+
+def test_too_many_requests_without_a_code_is_held_and_tried_again(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        desk.simulator.fail_next(1, 200, b"event: error\ndata: Too many requests\n\n", SSE)
+        answer = await desk.chat(stream=True)
+        assert (answer.status_code, answer.headers["x-llmgate-attempts"]) == (200, "2")
+
+    at_desk(test, **QUICK)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("choices", [b"true", b"5", b'"x"'])
+def test_garbage_in_the_place_of_choices_is_no_bug_of_ours(at_desk: AtDesk, choices: bytes, stream: bool) -> None:
+    async def test(desk: Desk) -> None:
+        body = b'{"choices": %b, "error": null}' % choices
+        desk.simulator.fail_next(1, 200, body, {"content-type": "application/json"})
+        answer = await desk.chat(stream=stream)
+        assert (answer.status_code, error_of(answer)["code"]) == (502, "upstream_protocol_error")
+        desk.simulator.fail_next(1, 200, b"data: " + body + b"\n\n", SSE)
+        assert b"connector_bug" not in (await desk.chat(stream=stream)).content
 
     at_desk(test)
 
