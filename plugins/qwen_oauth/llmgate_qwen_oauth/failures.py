@@ -146,15 +146,15 @@ RULES = (
 """The first that fits counts."""
 
 
-def classify(status: int, headers: Mapping[str, str], body: bytes, now: float, *, just_issued: bool) -> ConnectorError:
+def classify(status: int, headers: Mapping[str, str], body: bytes, now: float, *, is_tier_dead: bool) -> ConnectorError:
     """The failure that a reply other than 2xx stands for.
 
     Args:
         now: Unix time in seconds.
-        just_issued: whether the rejected token came from a refresh a moment ago.
+        is_tier_dead: whether a 401 means that no other token would be accepted either.
     """
     error = refined(upstream_error(status, headers, body, now))
-    if status == 401 and just_issued:
+    if status == 401 and is_tier_dead:
         error.message += f": {DEAD_TIER}"
     return error
 

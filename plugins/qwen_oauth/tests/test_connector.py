@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import random
 import stat
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -541,6 +543,42 @@ def test_a_token_that_is_revoked_before_its_time_is_refreshed_once(at_desk: AtDe
         desk.simulator.revoke_access()
         assert (await desk.chat()).status_code == 200
         assert desk.simulator.refreshes == 1
+
+    at_desk(test)
+
+
+def test_a_new_token_that_was_accepted_and_is_then_revoked_heals(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        assert (await desk.chat()).status_code == 200
+        assert desk.simulator.refreshes == 1
+        desk.simulator.revoke_access()
+        assert (await desk.chat()).status_code == 200
+        assert desk.simulator.refreshes == 2
+
+    at_desk(test)
+
+
+def test_two_gateways_on_one_file_ask_the_issuer_of_a_dead_tier_only_a_few_times(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        desk.simulator.write_credentials(desk.file)
+        an_hour_ago = time.time() - 3600
+        os.utime(desk.file, (an_hour_ago, an_hour_ago))
+        desk.simulator.dead_tier = True
+        extra = {
+            "enable_qwen_oauth_backend_debugging_override": True,
+            "credentials_path": str(desk.file),
+            "oauth_base_url": desk.simulator.url,
+        }
+        config = GatewayConfig(backends=(BackendConfig(type="qwen-oauth", extra=extra),))
+        world = World(clock=desk.simulator.now, random=random.Random(2), environ={}, home=desk.file.parent)
+        other = create_app(config, world=world)
+        async with LoopbackServer(other.app) as url, httpx.AsyncClient(base_url=url, timeout=20) as http:
+            for number in range(6):
+                asked = http if number % 2 else desk.http
+                answer = await asked.post("/v1/chat/completions", json={"model": MODEL, "messages": [USER]})
+                assert (answer.status_code, error_of(answer)["code"]) == (502, "upstream_auth")
+                assert error_of(answer)["message"].count(DEAD_TIER) == 1
+        assert desk.simulator.token_requests == 1
 
     at_desk(test)
 

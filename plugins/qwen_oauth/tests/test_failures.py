@@ -24,11 +24,11 @@ EXPIRED = "invalid access token or token expired"
 
 
 def told(
-    status: int, error: Any, headers: Mapping[str, str] | None = None, *, just_issued: bool = False
+    status: int, error: Any, headers: Mapping[str, str] | None = None, *, is_tier_dead: bool = False
 ) -> ConnectorError:
     """The failure that an answer stands for; `error` is the object in it, or a text in its place."""
     body = error if isinstance(error, bytes) else json.dumps({"error": error, "request_id": "r-1"}).encode()
-    return classify(status, headers or {}, body, NOW, just_issued=just_issued)
+    return classify(status, headers or {}, body, NOW, is_tier_dead=is_tier_dead)
 
 
 def said(code: str | None, message: str) -> dict[str, Any]:
@@ -234,7 +234,7 @@ def test_retry_after_in_all_its_forms(headers: dict[str, str], seconds: float | 
 
 def test_a_refused_token_that_was_just_issued_is_the_dead_tier() -> None:
     assert told(401, said("invalid_api_key", EXPIRED)).message == EXPIRED
-    error = told(401, said("invalid_api_key", EXPIRED), just_issued=True)
+    error = told(401, said("invalid_api_key", EXPIRED), is_tier_dead=True)
     assert (error.kind, error.message) == ("auth", f"{EXPIRED}: {DEAD_TIER}")
     assert "will not help" in DEAD_TIER
     assert "`openai-compatible`" in DEAD_TIER
@@ -242,13 +242,13 @@ def test_a_refused_token_that_was_just_issued_is_the_dead_tier() -> None:
 
 @pytest.mark.parametrize("status", [400, 403, 429, 500])
 def test_other_refusals_of_a_token_that_was_just_issued_are_what_they_are(status: int) -> None:
-    assert DEAD_TIER not in told(status, said(None, "x"), just_issued=True).message
+    assert DEAD_TIER not in told(status, said(None, "x"), is_tier_dead=True).message
 
 
 @given(st.integers(min_value=300, max_value=599), st.binary(max_size=60), st.booleans())
 @settings(deadline=None)
-def test_any_answer_has_a_kind_and_words(status: int, body: bytes, just_issued: bool) -> None:
-    error = classify(status, {}, body, NOW, just_issued=just_issued)
+def test_any_answer_has_a_kind_and_words(status: int, body: bytes, is_tier_dead: bool) -> None:
+    error = classify(status, {}, body, NOW, is_tier_dead=is_tier_dead)
     assert error.status == status
     assert error.message
 
