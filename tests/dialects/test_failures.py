@@ -124,8 +124,8 @@ def test_the_body_refines(status: int, error: dict[str, Any], kind: str) -> None
             {},
         ),
         (b"", "", {}),
-        (b"{}", "{}", {}),
-        (b"null", "null", {}),
+        (b"{}", "", {}),
+        (b"null", "", {}),
     ],
 )
 def test_words_are_found_in_any_envelope(body: bytes, message: str, fields: dict[str, Any]) -> None:

@@ -202,11 +202,13 @@ class Portal:
         new.replace(self.path)
 
     def reset(self) -> None:
-        """As good as new, with a token that is alive."""
+        """As good as new, with a token that is alive and an hour old: a new one that is refused means a dead tier."""
         self.simulator.token_seconds = 3600.0
         self.simulator.refresh_delay = self.simulator.chunk_pause = 0.0
         self.simulator.dead_tier = False
         self.log_in()
+        an_hour_ago = time.time() - 3600
+        os.utime(self.path, (an_hour_ago, an_hour_ago))
 
     @contextmanager
     def counted(self, *, refreshes: int) -> Iterator[None]:

@@ -191,6 +191,8 @@ def read_error(body: bytes) -> Told:
         return Told(excerpt(body))
     if isinstance(value, list) and value:  # Google's OpenAI-compatible endpoint wraps its error in an array
         value = value[0]
+    if value in (None, {}, []):
+        return Told()
     if isinstance(value, str):
         return Told(value[:MAX_MESSAGE])
     if not isinstance(value, dict):

@@ -19,6 +19,7 @@ from llmgate_core import (
     RetryPolicy,
     Simulator,
     UpstreamCall,
+    UpstreamReply,
     hookimpl,
 )
 
@@ -87,10 +88,16 @@ class QwenOAuth(OpenAICompatible):
         """The conversation in the shape that the API demands."""
         return shaped(call.body).bytes
 
+    async def send(self, call: UpstreamCall) -> UpstreamReply:
+        """As any OpenAI-compatible connector; that the token was accepted is noted."""
+        reply = await super().send(call)
+        self._credentials.accepted(call.credential)
+        return reply
+
     def classify(self, call: UpstreamCall, status: int, headers: Mapping[str, str], body: bytes) -> ConnectorError:
         """By the provider's own rules."""
-        just_issued = self._credentials.just_issued(call.credential)
-        return failures.classify(status, headers, body, self.instance.clock(), just_issued=just_issued)
+        is_dead = status == 401 and self._credentials.is_tier_dead(call.credential)
+        return failures.classify(status, headers, body, self.instance.clock(), is_tier_dead=is_dead)
 
     def mender(self, call: UpstreamCall) -> Mender:
         """Failures come inside a 200, too."""
