@@ -77,7 +77,11 @@ class QwenOAuth(OpenAICompatible):
         settings = self.settings
         held = settings.enable_qwen_oauth_initial_rate_limit_retry
         longest = settings.qwen_oauth_initial_rate_limit_retry_max_wait_seconds if held else 0.0
-        return BackoffRules(max_wait=longest, name="Qwen OAuth connector-wide rate-limit backoff")
+        return BackoffRules(
+            max_wait=longest,
+            name="Qwen OAuth connector-wide rate-limit backoff",
+            unhinted=settings.qwen_oauth_initial_rate_limit_retry_random_max_seconds,
+        )
 
     def headers(self, call: UpstreamCall) -> dict[str, str]:
         """What tells the API that this is an OAuth token and that cache markers count."""
