@@ -89,9 +89,18 @@ class JsonFormatter(logging.Formatter):
         return _json({name: v if isinstance(v, int) else self._redactor.strike(str(v)) for name, v in shown.items()})
 
 
+class Handler(logging.StreamHandler[IO[str]]):
+    """Writes lines, until nobody reads them any more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        """To complain of a stream that is closed, on the same stream, for every line, helps nobody."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def configure(level: str, style: str, redactor: Redactor, stream: IO[str] | None = None) -> None:
     """Sends the log of `llmgate.*` at `level` (debug, info, warning, error) to `stream`, standard error by default."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = Handler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter(redactor) if style == "json" else TextFormatter(redactor))
     root = logging.getLogger("llmgate")
     root.handlers = [handler]

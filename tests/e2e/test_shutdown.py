@@ -213,6 +213,37 @@ def test_a_second_signal_ends_at_once(shell: Shell, upstream: OpenUpstream, stor
     assert "stopped at once" in process.output
 
 
+@pytest.mark.parametrize("sign", SIGNALS)
+def test_a_reader_of_its_words_that_has_gone_holds_nobody(
+    shell: Shell, upstream: OpenUpstream, storyteller: Storyteller, sign: signal.Signals
+) -> None:
+    process = serve(shell, upstream(storyteller).url)
+    process.deafen()
+    for _ in range(3):  # each with a line in the log
+        with closing(connect(process)) as connection:
+            connection.sendall(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            assert b" 200 " in read_all(connection)
+    with closing(connect(process)) as connection:
+        ask(connection)
+        read_until(connection, "从前")
+        process.signal(sign)
+        storyteller.go_on.set()
+        assert read_all(connection).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    assert process.wait(SLACK_SECONDS) == 0
+
+
+def test_a_second_signal_ends_at_once_unheard(shell: Shell, upstream: OpenUpstream, storyteller: Storyteller) -> None:
+    process = serve(shell, upstream(storyteller).url)
+    process.deafen()
+    with closing(connect(process)) as connection:
+        ask(connection)
+        read_until(connection, "从前")
+        process.signal(signal.SIGTERM)
+        time.sleep(0.3)  # or the two would be one
+        process.signal(signal.SIGTERM)
+        assert process.wait(SLACK_SECONDS) == 1
+
+
 def test_the_demo_cleans_up(shell: Shell) -> None:
     process = shell.serve("--demo", "--port", "0")
     process.wait_for("Ctrl-C stops it")

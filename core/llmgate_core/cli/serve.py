@@ -10,9 +10,10 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
+from click.utils import PacifyFlushWrapper
 
 from . import EXIT_FAILED, EXIT_UNSAFE, EXIT_USAGE, StartRefused, configuration
 from .plugin_flags import PluginFlagsCommand, apply_plugin_flags, refuse_unknown
@@ -32,8 +33,12 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(ctx: click.Context, /, **flags: Any) -> None:
     """Run the gateway."""
-    with contextlib.suppress(KeyboardInterrupt):
-        run(serve(ctx, flags))
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            run(serve(ctx, flags))
+    finally:
+        # What could not be written would be tried again at the very end, and make a failure of a clean exit.
+        sys.stdout, sys.stderr = (cast("TextIO", PacifyFlushWrapper(out)) for out in (sys.stdout, sys.stderr))
 
 
 async def serve(ctx: click.Context, flags: Mapping[str, Any]) -> None:
@@ -81,7 +86,8 @@ async def serve_until_told(gateway: Gateway, listener: socket.socket, notes: Seq
     on_signals(stop)  # before anybody reads that we listen: who reads it may tell us to stop
     server = Server(gateway.app, logging.getLogger("llmgate.server"), gateway.refused)
     await server.start(listener)
-    announce(gateway, address, notes)
+    with contextlib.suppress(OSError):  # nobody reads it: no reason not to serve
+        announce(gateway, address, notes)
     await stop.wait()
     await server.aclose(gateway.config.server.shutdown_grace_seconds, gateway.interrupt)
 
@@ -137,11 +143,18 @@ def on_signals(stop: asyncio.Event) -> None:
     import signal
 
     def told() -> None:
+        # First the deed: the reader of our words may have gone, and to say them fails.
         if stop.is_set():
-            click.echo("llmgate: stopped at once", err=True)
-            os._exit(EXIT_FAILED)
-        click.echo("llmgate: finishing running requests; again to stop at once", err=True)
+            try:
+                say("stopped at once")
+            finally:
+                os._exit(EXIT_FAILED)
         stop.set()
+        say("finishing running requests; again to stop at once")
+
+    def say(words: str) -> None:
+        with contextlib.suppress(OSError):
+            click.echo(f"llmgate: {words}", err=True)
 
     loop = asyncio.get_running_loop()
     for sort in (signal.SIGTERM, signal.SIGINT):
