@@ -10,10 +10,9 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
-from click.utils import PacifyFlushWrapper
 
 from . import EXIT_FAILED, EXIT_UNSAFE, EXIT_USAGE, StartRefused, configuration
 from .plugin_flags import PluginFlagsCommand, apply_plugin_flags, refuse_unknown
@@ -37,8 +36,16 @@ def command(ctx: click.Context, /, **flags: Any) -> None:
         with contextlib.suppress(KeyboardInterrupt):
             run(serve(ctx, flags))
     finally:
-        # What could not be written would be tried again at the very end, and make a failure of a clean exit.
-        sys.stdout, sys.stderr = (cast("TextIO", PacifyFlushWrapper(out)) for out in (sys.stdout, sys.stderr))
+        for stream in (sys.stdout, sys.stderr):
+            let_go(stream)
+
+
+def let_go(stream: TextIO) -> None:
+    """What nobody reads is not written again when the interpreter ends: that would make a failure of a clean exit."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 async def serve(ctx: click.Context, flags: Mapping[str, Any]) -> None:
