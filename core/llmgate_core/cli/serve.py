@@ -93,7 +93,8 @@ async def serve_until_told(gateway: Gateway, listener: socket.socket, notes: Seq
     on_signals(stop)  # before anybody reads that we listen: who reads it may tell us to stop
     server = Server(gateway.app, logging.getLogger("llmgate.server"), gateway.refused)
     await server.start(listener)
-    with contextlib.suppress(OSError):  # nobody reads it: no reason not to serve
+    # Nobody reads it: no reason not to serve. Rich would end the program.
+    with contextlib.suppress(OSError, SystemExit):
         announce(gateway, address, notes)
     await stop.wait()
     await server.aclose(gateway.config.server.shutdown_grace_seconds, gateway.interrupt)
