@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import IO, Any
 
 from .request import RequestRecord
-from .secret import SHORTEST_SECRET, STRUCK, strike
+from .secret import SHORTEST_SECRET, STRUCK
 
 access_logger = logging.getLogger("llmgate.access")
 
@@ -42,10 +42,6 @@ class Redactor:
         for secret in sorted((s for s in self._secrets if s in text), key=len, reverse=True):
             text = text.replace(secret, STRUCK)
         return text
-
-    def strike_bytes(self, data: bytes) -> bytes:
-        """The same for bytes that pass by."""
-        return strike(data, self._secrets)
 
 
 class TextFormatter(logging.Formatter):

@@ -98,7 +98,6 @@ class Process:
 
     def deafen(self) -> None:
         """Closes the reading end of its streams, once another line has come: that of one request."""
-        urllib.request.urlopen(f"{self.url}/healthz", timeout=PATIENCE).close()  # all that is announced has been
         self._deaf.set()
         urllib.request.urlopen(f"{self.url}/healthz", timeout=PATIENCE).close()
         urllib.request.urlopen(f"{self.url}/v1/models", timeout=PATIENCE).close()

@@ -852,7 +852,8 @@ def test_any_body_is_served_or_refused(gateway: GatewayFactory, log: Log) -> Non
             wait(running.finished(finished))
             log.check(access_lines=1)
             if seen.status == 200:
-                assert len(running.upstream.requests) > asked  # a selector may ask several at once
+                sent = len(running.upstream.requests) - asked
+                assert sent == 1 or (sent > 1 and b"!" in body)  # only those that race are asked at once
                 return
             assert seen.status in (400, 404), seen.raw
             error_of(seen)
