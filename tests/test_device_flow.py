@@ -8,6 +8,7 @@ import logging
 import random
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -151,19 +152,44 @@ MEANINGS: list[tuple[int, dict[str, Any], AskAgain | Granted | GiveUp]] = [
     (403, {"error": "access_denied"}, DENIED),
     (429, {}, LIMITED),
     (429, {"error": "invalid_request"}, LIMITED),
-    (200, {"error": "server_error"}, AskAgain(4.0, "HTTP 200, `server_error`")),
-    (200, {**TOKENS, "error": "odd"}, AskAgain(4.0, "HTTP 200 without a token")),
     (200, {}, AskAgain(4.0, "HTTP 200 without a token")),
     (200, {"access_token": ""}, AskAgain(4.0, "HTTP 200 without a token")),
     (200, {"access_token": 5}, AskAgain(4.0, "HTTP 200 without a token")),
     (302, {}, AskAgain(4.0, "HTTP 302")),
     (400, {}, AskAgain(4.0, "HTTP 400")),
-    (400, {"error": "invalid_grant"}, AskAgain(4.0, "HTTP 400, `invalid_grant`")),
-    (400, {"error": "SECRET-device"}, AskAgain(4.0, "HTTP 400")),
     (400, {"error": {"code": "x"}}, AskAgain(4.0, "HTTP 400")),
-    (500, {"error": "server_error"}, AskAgain(4.0, "HTTP 500, `server_error`")),
     (503, {}, AskAgain(4.0, "HTTP 503")),
 ]
+
+ERRORS: list[tuple[int, dict[str, Any], str, str, str]] = [
+    (200, {"error": "server_error"}, "HTTP 200, `server_error`", "denied", "HTTP 200, `server_error`"),
+    (200, {**TOKENS, "error": "odd"}, "HTTP 200 without a token", "denied", "HTTP 200 with an unknown error"),
+    (400, {"error": "invalid_grant"}, "HTTP 400, `invalid_grant`", "denied", "HTTP 400, `invalid_grant`"),
+    (400, {"error": "SECRET-device"}, "HTTP 400", "denied", "HTTP 400 with an unknown error"),
+    (500, {"error": "server_error"}, "HTTP 500, `server_error`", "unavailable", "HTTP 500, `server_error`"),
+]
+
+
+@pytest.mark.parametrize(("status", "fields", "trouble", "kind", "words"), ERRORS, ids=str)
+def test_other_errors_end_it_as_the_rfc_says_unless_the_provider_means_less(
+    status: int, fields: dict[str, Any], trouble: str, kind: str, words: str
+) -> None:
+    assert read_poll(status, fields, 4.0, QUICKER, outlasts_errors=True) == AskAgain(4.0, trouble)
+    found = read_poll(status, fields, 4.0, QUICKER)
+    assert isinstance(found, GiveUp)
+    assert (found.kind, found.reason) == (
+        kind,
+        f"the issuer ends the login: {words}; log in again, perhaps in some minutes",
+    )
+
+
+def test_whether_errors_end_a_login_is_the_flows_to_say() -> None:
+    broken = (400, {"error": "invalid_request"})
+    world = World(after(1, broken))
+    assert world.fail().message.startswith("the issuer ends the login: HTTP 400, `invalid_request`")
+    assert len(world.polled) == 1
+    world = World(after(1, broken))
+    assert world.log_in(replace(FLOW, outlasts_errors=True)) == TOKENS
 
 
 @pytest.mark.parametrize(("status", "fields", "meaning"), MEANINGS, ids=str)
@@ -182,11 +208,11 @@ SLOW_DOWNS = st.builds(
 )
 
 
-@given(STATUSES, FIELDS, st.floats(0.5, 60.0), SLOW_DOWNS)
+@given(STATUSES, FIELDS, st.floats(0.5, 60.0), SLOW_DOWNS, st.booleans())
 def test_any_answer_means_something_and_never_a_shorter_interval(
-    status: int, fields: dict[str, Any], interval: float, slow_down: SlowDown
+    status: int, fields: dict[str, Any], interval: float, slow_down: SlowDown, outlasts_errors: bool
 ) -> None:
-    found = read_poll(status, fields, interval, slow_down)
+    found = read_poll(status, fields, interval, slow_down, outlasts_errors=outlasts_errors)
     if isinstance(found, AskAgain):
         assert interval <= found.interval <= max(interval, slow_down.cap)
         assert re.fullmatch(r"|HTTP \d{3}( without a token|, `[a-z_]+`)?", found.trouble)
@@ -418,7 +444,7 @@ def test_it_always_ends_by_the_codes_expiry_and_is_never_too_quick(
         outcome: str = "granted" if world.log_in(flow) else "nothing"
     except ConnectorError as error:
         outcome = error.kind
-    assert outcome in ("granted", "auth", "denied", "rate_limited")
+    assert outcome in ("granted", "auth", "denied", "rate_limited", "unavailable")
     least = max(interval, told or 0)
     assert sum(world.slept) <= seconds
     assert all(least <= pause <= max(least, slow_down.cap) for pause in world.slept)

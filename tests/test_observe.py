@@ -239,3 +239,15 @@ def test_one_access_line_for_each_request_whatever_becomes_of_it(gateway: Gatewa
     assert len({line["id"] for line in shown}) == 5
     assert "key-of-anna" not in stream.getvalue()
     assert "wrong-key-1234" not in stream.getvalue()
+
+
+def test_a_log_that_nobody_reads_is_no_reason_to_complain(
+    llmgate_logging: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    configure("info", "text", Redactor(), Broken())
+    llmgate_logging.info("x")
+    assert capsys.readouterr().err == ""

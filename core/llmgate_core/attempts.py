@@ -233,7 +233,7 @@ class Attempts:
             attempt.kind, attempt.message = error.kind, error.message
             attempt.status = error.status
             attempt.upstream_request_id = error.upstream_request_id or attempt.upstream_request_id
-            if error.kind == "auth" and error.status == 401 and credential is not None:
+            if error.kind == "auth" and error.status in (401, None) and credential is not None:
                 raise Rejected(error, credential) from None
             raise
         finally:

@@ -65,6 +65,8 @@ class DeviceFlow:
         interval: seconds between polls at first; an issuer that names a longer one is obeyed.
         slow_down: how the interval grows.
         headers: sent with the device-code request only.
+        outlasts_errors: whether polling goes on after an `error` that is not known to be final, as some issuers send
+            them in passing. RFC 8628, section 3.5, wants any but `authorization_pending` and `slow_down` to end it.
     """
 
     device_url: str
@@ -74,6 +76,7 @@ class DeviceFlow:
     interval: float = 5.0
     slow_down: SlowDown = SlowDown()
     headers: Mapping[str, str] = field(default_factory=dict)
+    outlasts_errors: bool = False
 
 
 async def device_login(
@@ -94,8 +97,8 @@ async def device_login(
         All members of the reply, with a non-empty `access_token` (RFC 6749, section 5.1).
 
     Raises:
-        ConnectorError: `denied` when the user said no, `auth` when the code has expired, `rate_limited` when the
-            issuer wants no more questions; as HttpClient, or `protocol`, when the login could not even begin.
+        ConnectorError: `denied` when the user or the issuer said no, `auth` when the code has expired, `rate_limited`
+            when the issuer wants no more questions; as HttpClient, or `protocol`, when the login could not even begin.
     """
     verifier = pkce_verifier(random_bytes)
     code = await _begin(flow, instance.http, pkce_challenge(verifier))
@@ -188,16 +191,18 @@ def read_device_code(status: int, fields: Mapping[str, Any], flow: DeviceFlow) -
 
 
 def read_poll(
-    status: int, fields: Mapping[str, Any], interval: float, slow_down: SlowDown
+    status: int, fields: Mapping[str, Any], interval: float, slow_down: SlowDown, *, outlasts_errors: bool = False
 ) -> AskAgain | Granted | GiveUp:
     """What to do after one poll: the word in `error` decides, and only without a known one the status.
 
     RFC 8628, section 3.5, and what providers do beside it: `slow_down` with status 429, `status: "pending"` in a
-    success, 401 for a code that has ended. What cannot be understood is no refusal: it is asked again.
+    success, 401 for a code that has ended. What holds no `error` and cannot be understood is no refusal: it is asked
+    again.
 
     Args:
         fields: the members of the reply, none when it is no JSON object.
         interval: seconds since the poll before.
+        outlasts_errors: see DeviceFlow.
     """
     error = fields.get("error")
     if error == "authorization_pending":
@@ -215,7 +220,16 @@ def read_poll(
             return Granted(fields)
         if fields.get("status") == "pending":
             return AskAgain(interval)
+    if error and isinstance(error, str) and not outlasts_errors:
+        return _refused(status, fields)
     return AskAgain(interval, _in_words(status, fields))
+
+
+def _refused(status: int, fields: Mapping[str, Any]) -> GiveUp:
+    error = fields.get("error")
+    told = f"HTTP {status}, `{error}`" if error in KNOWN_ERRORS else f"HTTP {status} with an unknown error"
+    reason = f"the issuer ends the login: {told}; log in again, perhaps in some minutes"
+    return GiveUp("unavailable" if status >= 500 else "denied", reason)
 
 
 def _in_words(status: int, fields: Mapping[str, Any]) -> str:
@@ -281,7 +295,7 @@ async def _poll_once(
         status, fields = await _ask(http, flow.token_url, form, seconds)
     except ConnectorError as error:
         return AskAgain(interval, error.message)
-    return read_poll(status, fields, interval, flow.slow_down)
+    return read_poll(status, fields, interval, flow.slow_down, outlasts_errors=flow.outlasts_errors)
 
 
 async def _ask(

@@ -27,6 +27,7 @@ TLS_HANDSHAKE = 0x16
 """The first byte of whatever begins to speak TLS (RFC 8446, section 5.1)."""
 
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/([0-9]\.[0-9])\r?")
+_ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE)
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BAD_IN_VALUE = re.compile(rb"[\x00\r\v\f]")
 
@@ -38,6 +39,8 @@ _HEADS = {
     "bad Content-Length": "`Content-Length` is not a number of bytes",
     "multiple Transfer-Encoding": "`Transfer-Encoding` is given more than once; send `chunked`, or `Content-Length`",
     "Only Transfer-Encoding": "`Transfer-Encoding` is not `chunked`; send `chunked`, or `Content-Length` instead",
+    "both lengths": "both `Content-Length` and `Transfer-Encoding` are given; send one of them",
+    "illegal target": f"the address in line 1 of the request has no host; the line must be {REQUEST_LINE}",
     "Missing mandatory Host": "the header `Host` is missing",
     "Found multiple Host": "the header `Host` is given more than once",
     "peer unexpectedly closed": "the request breaks off before the empty line that ends its head",
@@ -92,7 +95,16 @@ def request_line(head: bytes) -> tuple[str, str]:
     if not found:
         return "", ""
     method, target, _ = (part.decode("ascii") for part in found.groups())
-    return method, unquote(target.partition("?")[0])
+    return method, unquote(origin_form(target)[1].partition("?")[0])
+
+
+def origin_form(target: str) -> tuple[str | None, str]:
+    """Host and path of a target that is a whole address (RFC 9112, section 3.2.2); of any other, None and itself."""
+    found = _ABSOLUTE.fullmatch(target)
+    if not found:
+        return None, target
+    host, rest = found.groups()
+    return host, rest if rest.startswith("/") else f"/{rest}"
 
 
 def _too_long(head: bytes, limit: int) -> RequestError:

@@ -17,7 +17,7 @@ from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.typing import AppWrapper, ConnectionState
 
 from .errors import RequestError
-from .faults import FAULT, Refused, body_fault, head_fault, request_line, version_fault
+from .faults import FAULT, Refused, body_fault, head_fault, origin_form, request_line, version_fault
 
 Address = tuple[str, int] | None
 
@@ -71,7 +71,9 @@ class Requests(h11.Connection):
             return event
         if not event.http_version.startswith(b"1."):
             raise Unreadable(version_fault(event.http_version.decode()), head)
-        return _without_upgrade(event)
+        if wrong := _wrong_with(event):
+            raise Unreadable(head_fault(wrong, head, self._head_limit), head)
+        return _as_meant(event)
 
     def _body_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         try:
@@ -155,8 +157,21 @@ class Protocol(H11Protocol):
         await self.can_read.wait()
 
 
-def _without_upgrade(request: h11.Request) -> h11.Request:
+def _wrong_with(request: h11.Request) -> str | None:
+    """What h11 lets pass, and we do not, as h11 might have put it."""
+    names = {name for name, _ in request.headers}
+    if {b"content-length", b"transfer-encoding"} <= names:
+        # Whoever stands before us may go by the other one, and take the body's end for a request (RFC 9112, 6.1).
+        return "both lengths"
+    return "illegal target" if origin_form(request.target.decode("ascii"))[0] == "" else None
+
+
+def _as_meant(request: h11.Request) -> h11.Request:
+    """Without the wish to upgrade, and with a whole address taken apart: its host counts, not the header's."""
+    host, target = origin_form(request.target.decode("ascii"))
     headers = [(name, value) for name, value in request.headers if name != b"upgrade"]
-    if len(headers) == len(request.headers):
+    if host is not None:
+        headers = [(b"host", host.encode()), *(header for header in headers if header[0] != b"host")]
+    elif len(headers) == len(request.headers):
         return request
-    return h11.Request(method=request.method, target=request.target, headers=headers, http_version=request.http_version)
+    return h11.Request(method=request.method, target=target, headers=headers, http_version=request.http_version)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import IO, Any
 
 from .request import RequestRecord
-from .secret import SHORTEST_SECRET, STRUCK, strike
+from .secret import SHORTEST_SECRET, STRUCK
 
 access_logger = logging.getLogger("llmgate.access")
 
@@ -42,10 +42,6 @@ class Redactor:
         for secret in sorted((s for s in self._secrets if s in text), key=len, reverse=True):
             text = text.replace(secret, STRUCK)
         return text
-
-    def strike_bytes(self, data: bytes) -> bytes:
-        """The same for bytes that pass by."""
-        return strike(data, self._secrets)
 
 
 class TextFormatter(logging.Formatter):
@@ -89,9 +85,18 @@ class JsonFormatter(logging.Formatter):
         return _json({name: v if isinstance(v, int) else self._redactor.strike(str(v)) for name, v in shown.items()})
 
 
+class Handler(logging.StreamHandler[IO[str]]):
+    """Writes lines, until nobody reads them any more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        """To complain of a stream that is closed, on the same stream, for every line, helps nobody."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def configure(level: str, style: str, redactor: Redactor, stream: IO[str] | None = None) -> None:
     """Sends the log of `llmgate.*` at `level` (debug, info, warning, error) to `stream`, standard error by default."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = Handler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter(redactor) if style == "json" else TextFormatter(redactor))
     root = logging.getLogger("llmgate")
     root.handlers = [handler]

@@ -156,7 +156,7 @@ def decisive(failures: Sequence[ConnectorError]) -> ConnectorError:
     When to come back is the soonest that any of the branches named.
     """
     others = [failure for failure in failures if failure.kind != "disabled"] or list(failures)
-    reached = [failure for failure in others if failure.status is not None]
+    reached = [failure for failure in others if failure.status or failure.type or failure.code]
     told = (reached or others)[-1]
     hints = [failure.retry_after for failure in failures if failure.retry_after is not None]
     if told.kind in ("rate_limited", "unavailable", "quota") and hints:

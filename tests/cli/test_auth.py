@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections.abc import Iterator, Mapping
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+import click
 import pytest
 
 from llmgate_core import app
 from llmgate_core.backends import World
+from llmgate_core.cli import auth
 from llmgate_core.cli.plugin_flags import split_words
 from llmgate_core.testing import Exchange, ScriptedUpstream
 
@@ -271,6 +274,31 @@ def test_a_refresh_is_finished_first(run: Run, write: Write, acme: str) -> None:
     assert ended.err == "llmgate: finishing first, as the old token may be spent; again to stop at once\n"
 
 
+@pytest.mark.parametrize("failure", [BrokenPipeError(32, "Broken pipe"), ValueError("I/O operation on closed file")])
+def test_a_refresh_is_finished_even_if_nobody_can_be_told(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
+    def echo(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(click, "echo", echo)
+
+    async def test() -> str:
+        may_end = asyncio.Event()
+
+        async def refresh() -> str:
+            await may_end.wait()
+            return "there is a new token"
+
+        waiting = asyncio.create_task(auth.to_its_end(refresh()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.sleep(0)
+        may_end.set()
+        return await waiting
+
+    assert asyncio.run(test()) == "there is a new token"
+
+
 def test_a_second_interrupt_ends_a_refresh(run: Run, write: Write, acme: str) -> None:
     config(write, **{"acme.refresh": {"extra": {"how": "interrupted twice"}}})
     ended = run("auth", "refresh", "--plugin", acme)
@@ -391,6 +419,14 @@ def test_a_misspelt_alias_and_a_misspelt_connector(run: Run, write: Write) -> No
     assert ended.err.startswith(
         "the command line: no installed plugin provides connector `qwen-oath`; did you mean `qwen-oauth`?"
     )
+
+
+@pytest.mark.parametrize("command", [["auth", "login", "qwen-oaut"], ["serve", "--default-backend", "qwen-oaut"]])
+def test_a_misspelt_backend_is_told_before_its_flags(run: Run, command: list[str]) -> None:
+    ended = run(*command, "--enable-qwen-oauth-backend-debugging-override")
+    assert ended.status == 2
+    assert "connector `qwen-oaut`; did you mean `qwen-oauth`?" in ended.err
+    assert "offers" not in ended.err
 
 
 def test_two_backends_and_unknown_flags(run: Run, write: Write) -> None:

@@ -124,8 +124,8 @@ def test_the_body_refines(status: int, error: dict[str, Any], kind: str) -> None
             {},
         ),
         (b"", "", {}),
-        (b"{}", "{}", {}),
-        (b"null", "null", {}),
+        (b"{}", "", {}),
+        (b"null", "", {}),
     ],
 )
 def test_words_are_found_in_any_envelope(body: bytes, message: str, fields: dict[str, Any]) -> None:
@@ -192,10 +192,10 @@ def test_long_texts_are_cut_and_hostile_pages_take_no_time() -> None:
     [
         (b'{"error":{"message":"m","code":503}}', "unavailable", 503),
         (b'{"error":{"message":"m","status":"401"}}', "auth", 401),
-        (b'{"error":{"message":"m","type":"rate_limit_error"}}', "rate_limited", 429),
-        (b'{"error":{"message":"m","code":"insufficient_quota"}}', "quota", 429),
-        (b'{"error":{"message":"m","code":"context_length_exceeded"}}', "context_length", 400),
-        (b'{"error":{"message":"m","type":"overloaded_error"}}', "unavailable", 529),
+        (b'{"error":{"message":"m","type":"rate_limit_error"}}', "rate_limited", None),
+        (b'{"error":{"message":"m","code":"insufficient_quota"}}', "quota", None),
+        (b'{"error":{"message":"m","code":"context_length_exceeded"}}', "context_length", None),
+        (b'{"error":{"message":"m","type":"overloaded_error"}}', "unavailable", None),
         (b'{"error":"m"}', "protocol", None),
         (b"m", "protocol", None),
     ],

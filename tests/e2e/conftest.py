@@ -11,6 +11,7 @@ import subprocess
 import sysconfig
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -51,6 +52,7 @@ class Process:
         )
         self._output = ""
         self._ended = False
+        self._deaf = threading.Event()
         self._news = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -62,6 +64,8 @@ class Process:
                 with self._news:
                     self._output += line.decode()
                     self._news.notify_all()
+                if self._deaf.is_set():
+                    break
         with self._news:
             self._ended = True
             self._news.notify_all()
@@ -91,6 +95,14 @@ class Process:
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
+
+    def deafen(self) -> None:
+        """Closes the reading end of its streams, once another line has come: that of one request."""
+        self._deaf.set()
+        urllib.request.urlopen(f"{self.url}/healthz", timeout=PATIENCE).close()
+        urllib.request.urlopen(f"{self.url}/v1/models", timeout=PATIENCE).close()
+        self._reader.join(PATIENCE)
+        assert not self._reader.is_alive()
 
     def wait(self, seconds: float = PATIENCE) -> int:
         """Its exit status; fails when it has not ended within `seconds`."""
@@ -202,11 +214,13 @@ class Portal:
         new.replace(self.path)
 
     def reset(self) -> None:
-        """As good as new, with a token that is alive."""
+        """As good as new, with a token that is alive and an hour old: a new one that is refused means a dead tier."""
         self.simulator.token_seconds = 3600.0
         self.simulator.refresh_delay = self.simulator.chunk_pause = 0.0
         self.simulator.dead_tier = False
         self.log_in()
+        an_hour_ago = time.time() - 3600
+        os.utime(self.path, (an_hour_ago, an_hour_ago))
 
     @contextmanager
     def counted(self, *, refreshes: int) -> Iterator[None]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.e2e.conftest import LLMGATE, PATIENCE
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import OpenUpstream, Process, Shell
@@ -211,6 +214,62 @@ def test_a_second_signal_ends_at_once(shell: Shell, upstream: OpenUpstream, stor
         assert process.wait() == 1
         assert time.monotonic() - began < PROMPT_SECONDS
     assert "stopped at once" in process.output
+
+
+@pytest.mark.parametrize("sign", SIGNALS)
+def test_a_reader_of_its_words_that_has_gone_holds_nobody(
+    shell: Shell, upstream: OpenUpstream, storyteller: Storyteller, sign: signal.Signals
+) -> None:
+    process = serve(shell, upstream(storyteller).url)
+    process.deafen()
+    for _ in range(3):  # each with a line in the log
+        with closing(connect(process)) as connection:
+            connection.sendall(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            assert b" 200 " in read_all(connection)
+    with closing(connect(process)) as connection:
+        ask(connection)
+        read_until(connection, "从前")
+        process.signal(sign)
+        storyteller.go_on.set()
+        assert read_all(connection).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    assert process.wait(SLACK_SECONDS) == 0
+
+
+def test_nobody_who_reads_the_banner_is_no_reason_not_to_serve(shell: Shell) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = [LLMGATE, "serve", "--config", shell.config(server={"port": port})]
+    process = subprocess.Popen(arguments, stdout=writer, stderr=writer, cwd=shell.folder, env=shell.environ)
+    os.close(writer)
+    try:
+        until = time.monotonic() + PATIENCE
+        while True:
+            assert process.poll() is None
+            with suppress(OSError), closing(socket.create_connection(("127.0.0.1", port), timeout=20)) as connection:
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+                assert b" 200 " in read_all(connection)
+                break
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SLACK_SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_second_signal_ends_at_once_unheard(shell: Shell, upstream: OpenUpstream, storyteller: Storyteller) -> None:
+    process = serve(shell, upstream(storyteller).url)
+    process.deafen()
+    with closing(connect(process)) as connection:
+        ask(connection)
+        read_until(connection, "从前")
+        process.signal(signal.SIGTERM)
+        time.sleep(0.3)  # or the two would be one
+        process.signal(signal.SIGTERM)
+        assert process.wait(SLACK_SECONDS) == 1
 
 
 def test_the_demo_cleans_up(shell: Shell) -> None:

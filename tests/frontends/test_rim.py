@@ -14,7 +14,7 @@ import pytest
 from llmgate_core.errors import ConfigError, ConnectorError, Problem, RequestError
 from llmgate_core.frontends.access import Access, BadKeys, KnownKey
 from llmgate_core.frontends.exchange import ClientGone, Scope
-from llmgate_core.frontends.rim import RECORD, App, Rim
+from llmgate_core.frontends.rim import RECORD, App, Receiver, Rim
 from llmgate_core.observe import Redactor
 from llmgate_core.request import Attempt, RequestRecord
 from llmgate_core.sections import AuthConfig, CallerKey, CallerSecret, ServerConfig
@@ -427,3 +427,24 @@ def test_without_allowed_origins_there_is_no_cors(gateway: GatewayFactory) -> No
         assert not [name for name in reply.headers if name.startswith("access-control")]
 
     with_gateway(gateway, test)
+
+
+def test_a_last_word_that_is_never_said_is_never_begun() -> None:
+    async def silence() -> Message:
+        return await asyncio.Future()
+
+    begun: list[bool] = []
+
+    async def say() -> None:
+        begun.append(True)
+
+    async def test() -> None:
+        waiting = asyncio.create_task(Receiver(silence).use_up(60, then=say))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert waiting.cancelled()
+        await Receiver(silence).use_up(0, then=say)
+
+    asyncio.run(test())
+    assert begun == [True]

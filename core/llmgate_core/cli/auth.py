@@ -6,6 +6,7 @@ Any connector is served whose credential provider has the method: see `CanLogIn`
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -187,7 +188,8 @@ async def to_its_end(call: Awaitable[T]) -> T:
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        click.echo("llmgate: finishing first, as the old token may be spent; again to stop at once", err=True)
+        with contextlib.suppress(OSError, ValueError):  # nobody may be there to read it, and it counts all the same
+            click.echo("llmgate: finishing first, as the old token may be spent; again to stop at once", err=True)
         return await running
 
 

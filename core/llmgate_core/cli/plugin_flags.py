@@ -85,6 +85,8 @@ def apply_plugin_flags(config: GatewayConfig, plugins: PluginSet, ctx: click.Con
     """The configuration with what the rest of the command line sets for all instances of a connector."""
     from ..settings import Secret
 
+    if any(backend.type not in plugins.connectors for backend in config.enabled_backends()):
+        return config  # the flags may be that connector's; that it is not there is told with the other problems
     declared = plugin_flags(plugins)
     named = {backend.type for backend in config.backends}
     declared = {connector: flags for connector, flags in declared.items() if connector in named}

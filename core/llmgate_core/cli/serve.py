@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -32,8 +32,20 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(ctx: click.Context, /, **flags: Any) -> None:
     """Run the gateway."""
-    with contextlib.suppress(KeyboardInterrupt):
-        run(serve(ctx, flags))
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            run(serve(ctx, flags))
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            let_go(stream)
+
+
+def let_go(stream: TextIO) -> None:
+    """What nobody reads is not written again when the interpreter ends: that would make a failure of a clean exit."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 async def serve(ctx: click.Context, flags: Mapping[str, Any]) -> None:
@@ -81,7 +93,9 @@ async def serve_until_told(gateway: Gateway, listener: socket.socket, notes: Seq
     on_signals(stop)  # before anybody reads that we listen: who reads it may tell us to stop
     server = Server(gateway.app, logging.getLogger("llmgate.server"), gateway.refused)
     await server.start(listener)
-    announce(gateway, address, notes)
+    # Nobody reads it: no reason not to serve. Rich would end the program.
+    with contextlib.suppress(OSError, SystemExit):
+        announce(gateway, address, notes)
     await stop.wait()
     await server.aclose(gateway.config.server.shutdown_grace_seconds, gateway.interrupt)
 
@@ -137,11 +151,18 @@ def on_signals(stop: asyncio.Event) -> None:
     import signal
 
     def told() -> None:
+        # First the deed: the reader of our words may have gone, and to say them fails.
         if stop.is_set():
-            click.echo("llmgate: stopped at once", err=True)
-            os._exit(EXIT_FAILED)
-        click.echo("llmgate: finishing running requests; again to stop at once", err=True)
+            try:
+                say("stopped at once")
+            finally:
+                os._exit(EXIT_FAILED)
         stop.set()
+        say("finishing running requests; again to stop at once")
+
+    def say(words: str) -> None:
+        with contextlib.suppress(OSError):
+            click.echo(f"llmgate: {words}", err=True)
 
     loop = asyncio.get_running_loop()
     for sort in (signal.SIGTERM, signal.SIGINT):

@@ -60,14 +60,15 @@ def upstream_error(status: int, headers: Mapping[str, str], body: bytes, now: fl
 def reported_error(body: bytes) -> ConnectorError:
     """The failure that an upstream reports inside a 200, in a frame of a stream or as a whole answer.
 
-    The status that the report names or implies decides; without one the kind is `protocol`.
+    The status that the report names or implies decides; without one the kind is `protocol`. An implied one goes no
+    further: nobody has answered with it.
     """
     told = read_error(body)
     status = told.status or _implied_status(told)
     return ConnectorError(
         refined(kind_of(status), status, told) if status else "protocol",
         told.message or "the upstream reported an error without a message",
-        status=status,
+        status=told.status,
         code=told.code,
         type=told.type,
         param=told.param,
@@ -191,6 +192,8 @@ def read_error(body: bytes) -> Told:
         return Told(excerpt(body))
     if isinstance(value, list) and value:  # Google's OpenAI-compatible endpoint wraps its error in an array
         value = value[0]
+    if value in (None, {}, []):
+        return Told()
     if isinstance(value, str):
         return Told(value[:MAX_MESSAGE])
     if not isinstance(value, dict):

@@ -185,8 +185,8 @@ class Receiver:
         self.fault = self.fault or message.get(FAULT)
         return message
 
-    async def use_up(self, seconds: float, *, then: Awaitable[None]) -> None:
-        """Takes what the caller is still sending, `seconds` at most, and goes on taking while `then` is awaited.
+    async def use_up(self, seconds: float, *, then: Callable[[], Awaitable[None]]) -> None:
+        """Takes what the caller is still sending, `seconds` at most, and goes on taking while `then()` is awaited.
 
         A refusal can be said before the body has arrived. A client that is still writing would not read it, and
         hypercorn's last `send` would wait for ever for room in a queue that nobody empties.
@@ -194,7 +194,7 @@ class Receiver:
         leftover = asyncio.create_task(self._discard())
         try:
             await asyncio.wait({leftover}, timeout=seconds)
-            await then
+            await then()
         finally:
             leftover.cancel()
 
@@ -237,7 +237,7 @@ class Sender:
             return
         await self._send({**message, "more_body": True})
         last = {"type": "http.response.body", "body": b""}
-        await self._receiver.use_up(LEFTOVER_SECONDS, then=self._send(last))
+        await self._receiver.use_up(LEFTOVER_SECONDS, then=lambda: self._send(last))
 
 
 def _new_id() -> str:

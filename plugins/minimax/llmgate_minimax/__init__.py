@@ -118,7 +118,10 @@ class MiniMax(OpenAICompatible):
 
     def _splits(self, call: UpstreamCall) -> bool:
         """Whether reasoning is told apart from the content: as the caller asks, else as configured."""
-        asked = call.body.get("reasoning_split")
+        try:
+            asked = call.body.get("reasoning_split")
+        except ValueError:  # a number that no float holds: the API's to judge
+            asked = None
         return asked if isinstance(asked, bool) else self.settings.reasoning == "split"
 
 

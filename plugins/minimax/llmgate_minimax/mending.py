@@ -14,6 +14,8 @@ from . import failures
 
 OPEN, CLOSE = "<think>", "</think>"
 REASONING = ("reasoning_content", "reasoning", "reasoning_details")
+LEAST_PROOF = 16
+"""Characters that must come again before content counts as a snapshot: a short piece may well repeat the one before."""
 
 
 # --- one text out of many pieces ------------------------------------------------------------------------------------
@@ -32,10 +34,16 @@ class Pieces:
         self.text = ""
         self._snapshots = snapshots
 
-    def add(self, value: str) -> str:
-        """What is new in `value`."""
+    @property
+    def proven(self) -> bool:
+        """Whether these are snapshots beyond doubt."""
+        return self._snapshots is True and len(self.text) >= LEAST_PROOF
+
+    def add(self, value: str, least: int = 1) -> str:
+        """What is new in `value`; `least` characters must come again for a first snapshot."""
         if self.text and value and self._snapshots is not False:
-            if value.startswith(self.text) and (self._snapshots or len(value) > len(self.text)):
+            longer = len(value) > len(self.text) >= least
+            if value.startswith(self.text) and (self._snapshots or longer):
                 new = value[len(self.text) :]
                 self._snapshots, self.text = True, value
                 return new
@@ -51,6 +59,11 @@ class Reasoning:
         self._fields: dict[str, Pieces] = {"think": Pieces(snapshots=False)}
         self._told = ""
         self._held = ""  # may turn out to be a closing tag at the very end, which is not part of the text
+
+    @property
+    def in_snapshots(self) -> bool:
+        """Whether some field of it has been shown to hold snapshots."""
+        return any(field.proven for field in self._fields.values())
 
     def add(self, name: str, value: str) -> str:
         """What of `value`, found in field `name`, has to be told."""
@@ -164,7 +177,8 @@ class Choice:
         return wanted
 
     def _read(self, content: str, last: bool) -> tuple[str, str]:
-        new = self._raw.add(content)
+        # Text that is told twice can be read; text that is taken for a copy is lost.
+        new = self._raw.add(content, 1 if self._reasoning.in_snapshots else LEAST_PROOF)
         if not self._split:
             return "", new
         thought, text = self._content.add(new)
@@ -177,7 +191,8 @@ class Choice:
 def words(value: Any) -> str:
     """The text in a field, also in a list of `reasoning_details`."""
     if isinstance(value, list):
-        return "".join(words(part.get("text")) for part in value if isinstance(part, dict))
+        texts = (part.get("text") for part in value if isinstance(part, dict))
+        return "".join(text for text in texts if isinstance(text, str))
     return value if isinstance(value, str) else ""
 
 
@@ -230,7 +245,9 @@ class Answer(Mender):
             if whole:
                 return choice
             given = {}
-        state = self._choices.setdefault(choice.get("index"), Choice(self._split))
+        index = choice.get("index")
+        key = None if isinstance(index, list | dict) else index  # those cannot be looked up
+        state = self._choices.setdefault(key, Choice(self._split))
         mended = state.mended(given, last=whole or bool(choice.get("finish_reason")))
         if whole and "role" not in mended:
             mended = {"role": "assistant", **mended}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator
 from itertools import pairwise
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmgate_core import Body
+from llmgate_core import Body, ConnectorError
 from llmgate_core.mending import mended as mended_by_core
 from llmgate_minimax.asking import asked
 from llmgate_minimax.mending import Answer as Mending
@@ -187,6 +188,70 @@ def test_every_choice_is_mended_by_itself() -> None:
 def test_snapshots_are_told_from_increments(values: list[str], new: list[str]) -> None:
     pieces = Pieces()
     assert [pieces.add(value) for value in values] == new
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        [{"content": "哈"}, {"content": "哈哈"}],
+        [{"content": "a"}, {"content": "aa"}, {"content": "aab"}],
+        [{"reasoning_content": "哈"}, {"reasoning_content": "哈哈"}, {"content": "a"}, {"content": "aa"}],
+    ],
+)
+def test_short_pieces_of_text_that_resemble_snapshots_are_none(found: list[dict[str, Any]]) -> None:
+    assert told(mended(sse(*found)))[1] == "".join(delta.get("content", "") for delta in found)
+
+
+def test_text_comes_in_snapshots_where_reasoning_did_or_much_of_it_comes_again() -> None:
+    thoughts = [{"reasoning_content": THOUGHT[:12]}, {"reasoning_content": THOUGHT[:24]}]
+    assert told(mended(sse(*thoughts, {"content": "a"}, {"content": "ab"}))) == (THOUGHT[:24], "ab")
+    assert (
+        told(mended(sse({"content": "0123456789abcdef"}, {"content": "0123456789abcdefg"})))[1] == "0123456789abcdefg"
+    )
+
+
+NUMBERS = st.integers(-(10**400), 10**400) | st.floats(allow_nan=False, allow_infinity=False) | st.integers(0, 3000)
+WORDS = st.sampled_from(
+    ["", "a", "aa", "<think>", "</think>", "assistant", "x (2013)", "resets at 0001-01-01T00:00+14:00"]
+)
+NAMES = st.sampled_from(
+    ["index", "delta", "message", "content", "reasoning", "reasoning_content", "reasoning_details", "text", "role",
+     "tool_calls", "finish_reason", "error", "status_code", "status_msg"]
+)  # fmt: skip
+JSON = st.recursive(
+    st.none() | st.booleans() | NUMBERS | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=5),
+    max_leaves=12,
+)
+EVENTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "choices": JSON | st.lists(st.dictionaries(NAMES, JSON, max_size=5), max_size=3),
+        "base_resp": JSON,
+        "error": JSON,
+    },
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(events=st.lists(EVENTS | JSON, max_size=4), stream=st.booleans())
+def test_no_json_is_a_mistake_of_ours(events: list[Any], stream: bool) -> None:
+    texts = [json.dumps(event).encode() for event in events]
+    data = b"".join(b"data: %b\n\n" % text for text in texts) + b"data: [DONE]\n\n" if stream else b"".join(texts)
+    with contextlib.suppress(ConnectorError):
+        mended(data, stream=stream)
+
+
+@pytest.mark.parametrize("index", ["[]", "{}", "[[0]]", "1e999", "1" * 400, "null", '"0"', "0.5"])
+def test_a_choice_with_any_index_is_mended(index: str) -> None:
+    data = b'data: {"choices":[{"index":%b,"delta":{"role":"","content":"a"}}]}\n\n' % index.encode()
+    assert mended(data) == (data if index == "1e999" else data.replace(b'"role":"",', b""))
+
+
+def test_details_in_details_in_details_are_no_text() -> None:
+    deep = '[{"text":' * 400 + '"a"' + "}]" * 400
+    data = b'data: {"choices":[{"index":0,"delta":{"reasoning_details":%b,"content":"x"}}]}\n\n' % deep.encode()
+    assert told(mended(data + b"data: [DONE]\n\n")) == ("", "x")
 
 
 # --- plain answers --------------------------------------------------------------------------------------------------

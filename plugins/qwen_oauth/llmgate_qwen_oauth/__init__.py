@@ -22,6 +22,7 @@ from llmgate_core import (
     RetryPolicy,
     Simulator,
     UpstreamCall,
+    UpstreamReply,
     hookimpl,
 )
 
@@ -81,7 +82,11 @@ class QwenOAuth(OpenAICompatible):
         settings = self.settings
         held = settings.enable_qwen_oauth_initial_rate_limit_retry
         longest = settings.qwen_oauth_initial_rate_limit_retry_max_wait_seconds if held else 0.0
-        return BackoffRules(max_wait=longest, name="Qwen OAuth connector-wide rate-limit backoff")
+        return BackoffRules(
+            max_wait=longest,
+            name="Qwen OAuth connector-wide rate-limit backoff",
+            unhinted=settings.qwen_oauth_initial_rate_limit_retry_random_max_seconds,
+        )
 
     def facts(self, model: str) -> ModelInfo | None:
         """What is known of the models that were served with OAuth tokens."""
@@ -96,10 +101,16 @@ class QwenOAuth(OpenAICompatible):
         """The conversation in the shape that the API demands."""
         return shaped(call.body).bytes
 
+    async def send(self, call: UpstreamCall) -> UpstreamReply:
+        """As any OpenAI-compatible connector; that the token was accepted is noted."""
+        reply = await super().send(call)
+        self._credentials.accepted(call.credential)
+        return reply
+
     def classify(self, call: UpstreamCall, status: int, headers: Mapping[str, str], body: bytes) -> ConnectorError:
         """By the provider's own rules."""
-        just_issued = self._credentials.just_issued(call.credential)
-        return failures.classify(status, headers, body, self.instance.clock(), just_issued=just_issued)
+        is_dead = status == 401 and self._credentials.is_tier_dead(call.credential)
+        return failures.classify(status, headers, body, self.instance.clock(), is_tier_dead=is_dead)
 
     def mender(self, call: UpstreamCall) -> Mender:
         """Failures come inside a 200, too."""

@@ -22,9 +22,9 @@ from .refresh import refreshed, unavailable
 from .refresh_lock import STALE_SECONDS, RefreshLock, to_its_end
 from .settings import QwenSettings
 from .store import HalfWritten, Stored, Unusable
+from .tier import Tier
 
 EARLY_SECONDS = 30.0
-JUST_ISSUED_SECONDS = 60.0
 
 
 class QwenCredentials:
@@ -58,25 +58,29 @@ class QwenCredentials:
         self._torn = False
         self._dead: str | None = None
         self._issued: tuple[str, float] = ("", 0.0)
+        self._tier = Tier(instance.clock)
+        self._rejected = ""  # the access token that the API has refused last
 
     async def get(self) -> Credential:
         """What the file holds now, refreshed if it ends within 30 seconds.
 
-        While the issuer cannot be reached, a token is used to its very end.
+        While it cannot be refreshed, a token is used to its very end.
 
         Raises:
             ConnectorError: `auth` when only a login can help, `unavailable` when the issuer cannot be reached.
         """
         current = self._load()
-        if self._fresh(current):
+        if self._will_do(current):
             if self._unsaved is not None:
                 await self._save_late()
             return self._credential(current)
         try:
             return self._credential(await self._refresh(current, urgent=self._left(current) <= 0))
         except ConnectorError as error:
-            left = current.expires_at - self._instance.clock()
-            if error.kind != "unavailable" or left <= 0:
+            if error.kind == "auth":
+                current = self._load()  # a file that is gone is a logout
+            left = self._left(current)
+            if error.kind not in ("auth", "unavailable") or left <= 0:
                 raise
             self._instance.logger.warning("using the present token for another %s: %s", _words(left), error.message)
             return self._credential(current)
@@ -84,10 +88,11 @@ class QwenCredentials:
     async def renew(self, rejected: Credential) -> Credential:
         """Another token after a 401: the file's, if somebody has changed it, else a refreshed one."""
         self._seen = None
+        self._rejected = _token(rejected)
         current = self._load()
-        if self._credential(current).headers != rejected.headers and self._fresh(current):
+        if self._credential(current).headers != rejected.headers and self._will_do(current):
             return self._credential(current)
-        if self.just_issued(rejected):
+        if self.is_tier_dead(rejected):
             raise ConnectorError("auth", DEAD_TIER, status=401)
         return self._credential(await self._refresh(current))
 
@@ -103,23 +108,27 @@ class QwenCredentials:
     def _state(self) -> CredentialStatus:
         try:
             current = self._load()
-            self._check_alive(current)
             self._credential(current)
+            left = self._left(current)
+            if left > 0 and current.access_token == self._rejected:
+                self._check_alive(current)
+            if left > 0:
+                then = "" if self._is_refreshable(current) else ", and then a login is needed"
+                return CredentialStatus(True, f"{self.path}, token valid for {_words(left)}{then}")
+            self._check_alive(current)
         except ConnectorError as error:
             return CredentialStatus(False, error.message)
-        if self._fresh(current):
-            left = current.expires_at - self._instance.clock()
-            return CredentialStatus(True, f"{self.path}, token valid for {_words(left)}")
         if current.refresh_token is None:
             return CredentialStatus(False, self._login(f"the token in {self.path} has expired"))
         return CredentialStatus(True, f"{self.path}, token expired, will be refreshed with the next request")
 
-    def just_issued(self, credential: Credential) -> bool:
-        """Whether this token came out of a refresh a moment ago and has not reached its end."""
-        token, when = self._issued
-        now, end = self._instance.clock(), credential.expires_at
-        recent = now - when < JUST_ISSUED_SECONDS and (end is None or now < end)
-        return bool(token) and recent and credential.headers.get("authorization") == f"Bearer {token}"
+    def accepted(self, credential: Credential) -> None:
+        """The API has answered a request with this token, so a later refusal of it is no sign of a dead tier."""
+        self._tier.accepted(_token(credential))
+
+    def is_tier_dead(self, refused: Credential) -> bool:
+        """Whether a 401 to this token means that no other would be accepted either; see Tier."""
+        return self._tier.is_dead(_token(refused), refused.expires_at)
 
     # --- the file ------------------------------------------------------------------------------------------------
 
@@ -142,6 +151,8 @@ class QwenCredentials:
             raise ConnectorError("auth", self._login(f"{self.path}: {reason}")) from None
         if current is None or self._unsaved is None or found.refresh_token != self._unsaved:
             current, self._unsaved = found, None
+            if seen is not None:
+                self._tier.issued(found.access_token, seen[0] / 1e9)
         self._stored, self._seen, self._torn = current, seen, False
         return current
 
@@ -218,6 +229,7 @@ class QwenCredentials:
             self._dead = spent
             raise self._no_longer_accepted()
         self._issued = (brought.access_token, self._instance.clock())
+        self._tier.issued(*self._issued)
         await self._save(brought, spent)
         self._instance.logger.info("token refreshed, valid for %s", _words(self._left(brought)))
         return brought
@@ -246,6 +258,13 @@ class QwenCredentials:
         """A refresh token that was refused is not tried again until the file holds another one."""
         if self._dead is not None and current.refresh_token == self._dead:
             raise self._no_longer_accepted()
+
+    def _is_refreshable(self, current: Stored) -> bool:
+        return current.refresh_token is not None and current.refresh_token != self._dead
+
+    def _will_do(self, current: Stored) -> bool:
+        """Whether the token is used as it is: it is fresh, or has life left and nothing to refresh it with."""
+        return self._fresh(current) or (self._left(current) > 0 and not self._is_refreshable(current))
 
     def _fresh(self, current: Stored) -> bool:
         return self._left(current) > self._early(current)
@@ -307,4 +326,10 @@ class QwenCredentials:
 
     async def logout(self) -> str:
         """Deletes the file, which nothing else in here does; raises ConnectorError when that fails."""
+        if store.fingerprint(self.path) is None:  # nor is a folder made, only to hold a lock
+            return login.removed(self.path)
         return await self._lock.alone(partial(login.removed, self.path))
+
+
+def _token(credential: Credential) -> str:
+    return credential.headers.get("authorization", "").removeprefix("Bearer ")

@@ -79,6 +79,8 @@ RULES = (
         advice="requests per minute, over within about a minute; send fewer at once",
     ),
     Rule("rate_limited", LIMITS | {400}, codes=("throttling",)),
+    # What a gateway before the API says, in a frame without a code.
+    Rule("rate_limited", frozenset({429, 503}), words=("too many requests",)),
     Rule("rate_limited", frozenset({429, 503}), codes=("insufficient_quota",)),
     Rule(
         "quota",
@@ -90,7 +92,7 @@ RULES = (
         "quota",
         REFUSALS,
         codes=("arrearage",),
-        words=("in good standing", "overdue"),
+        words=("in good standing", "overdue payment", "overdue-payment"),
         advice="the account is overdue; settle its bill in the provider's console",
     ),
     Rule(
@@ -144,15 +146,15 @@ RULES = (
 """The first that fits counts."""
 
 
-def classify(status: int, headers: Mapping[str, str], body: bytes, now: float, *, just_issued: bool) -> ConnectorError:
+def classify(status: int, headers: Mapping[str, str], body: bytes, now: float, *, is_tier_dead: bool) -> ConnectorError:
     """The failure that a reply other than 2xx stands for.
 
     Args:
         now: Unix time in seconds.
-        just_issued: whether the rejected token came from a refresh a moment ago.
+        is_tier_dead: whether a 401 means that no other token would be accepted either.
     """
     error = refined(upstream_error(status, headers, body, now))
-    if status == 401 and just_issued:
+    if status == 401 and is_tier_dead:
         error.message += f": {DEAD_TIER}"
     return error
 
@@ -175,8 +177,10 @@ class Judge(Mender):
 
     def event(self, body: Body, name: str) -> Body:
         """One event; nothing is decoded unless its bytes look like a failure."""
-        if name == "error" or b'"error' in body.bytes or b'"choices"' not in body.bytes:
-            _raise_failure(body, is_error=name == "error")
+        if name.strip() == "error":  # whatever it holds: a text and an empty object are failures too
+            raise refined(reported_error(body.bytes))
+        if b'"error' in body.bytes or b'"choices"' not in body.bytes:
+            _raise_failure(body)
         return body
 
     def whole(self, body: Body) -> Body:
@@ -184,11 +188,12 @@ class Judge(Mender):
         return self.event(body, "")
 
 
-def _raise_failure(body: Body, *, is_error: bool) -> None:
+def _raise_failure(body: Body) -> None:
     bare = "choices" not in body and "code" in body and "message" in body
-    if is_error or bare or body.get("error"):
+    if bare or body.get("error"):
         raise refined(reported_error(body.bytes))
-    for choice in body.get("choices") or []:
+    choices = body.get("choices")
+    for choice in choices if isinstance(choices, list) else []:
         if isinstance(choice, dict) and choice.get("finish_reason") == "error_finish":
             said = choice.get("delta") or choice.get("message")
             text = said.get("content") if isinstance(said, dict) else None

@@ -44,6 +44,7 @@ def device_flow(issuer: str, request_id: str) -> DeviceFlow:
         interval=2.0,
         slow_down=SlowDown(factor=1.5, seconds=0.0, cap=10.0),
         headers={"x-request-id": request_id},
+        outlasts_errors=True,  # as the provider's own client does
     )
 
 

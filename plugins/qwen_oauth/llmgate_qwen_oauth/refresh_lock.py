@@ -96,6 +96,9 @@ class RefreshLock:
     async def alone(self, change: Callable[[], T]) -> T:
         """Makes a short change that a person has asked for, if possible while no other program refreshes.
 
+        `change` runs on the event loop, unlike the steps of the lock: nothing can come between the change and the
+        knowledge that it was made, and everything else waits for it.
+
         It is made at once where the lock cannot be had. Cancelling ends the waiting; what has been done is done, and
         is not taken for cancelled.
         """

@@ -78,17 +78,24 @@ class Llmgate:
             environ={},
             home=path.parent,
             logger=logging.getLogger("party"),
+            sleep=self._wait,
         )
+        self._waited = 0.0
         provider = QwenCredentials(instance, settings, stale_seconds=order["stale"])
         self._flight = SingleFlight(provider)
 
+    async def _wait(self, seconds: float) -> None:
+        self._waited += seconds
+        await asyncio.sleep(seconds)
+
     async def get(self) -> dict[str, Any]:
+        self._waited = 0.0
         try:
             first, *others = await asyncio.gather(*(self._flight.get() for _ in range(3)))
         except ConnectorError as error:
-            return {"error": error.kind, "message": error.message}
+            return {"error": error.kind, "message": error.message, "waited": self._waited}
         assert all(other == first for other in others)
-        return {"token": first.headers["authorization"].removeprefix("Bearer ")}
+        return {"token": first.headers["authorization"].removeprefix("Bearer "), "waited": self._waited}
 
 
 class QwenCli:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import random
 import stat
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -445,6 +447,8 @@ FRAMES = {
     + json.dumps({"code": "Throttling.RateQuota", "message": LIMIT}).encode()
     + b"\n\n",
     "an error frame": b"data: " + json.dumps(THROTTLED).encode() + b"\n\n",
+    "a text": b"event: error\ndata: Requests rate limit exceeded\n\n",
+    "a JSON text": b'event: error\ndata: "Requests rate limit exceeded"\n\n',
 }
 
 
@@ -496,6 +500,43 @@ def test_after_the_first_words_a_failure_is_told_in_the_stream(at_desk: AtDesk, 
     at_desk(test)
 
 
+@pytest.mark.parametrize("data", [b"Too many requests", b"{}", b"[1]", b""])
+def test_an_error_frame_that_holds_no_object_is_told_in_the_callers_dialect(at_desk: AtDesk, data: bytes) -> None:
+    async def test(desk: Desk) -> None:
+        frame = b"event: error\ndata: " + data + b"\n\n"
+        desk.simulator.fail_next(1, 200, ROLE + SAID + frame, SSE)
+        told = (await desk.chat(stream=True)).content
+        assert told.startswith(ROLE + SAID + b'data: {"error":')
+        error = json.loads(told.removeprefix(ROLE + SAID + b"data: "))["error"]
+        assert error["message"].strip() not in ("", "{}")
+        assert error["code"] == ("rate_limit_exceeded" if data.startswith(b"Too") else "upstream_protocol_error")
+
+    at_desk(test)
+
+
+def test_too_many_requests_without_a_code_is_held_and_tried_again(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        desk.simulator.fail_next(1, 200, b"event: error\ndata: Too many requests\n\n", SSE)
+        answer = await desk.chat(stream=True)
+        assert (answer.status_code, answer.headers["x-llmgate-attempts"]) == (200, "2")
+
+    at_desk(test, **QUICK)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("choices", [b"true", b"5", b'"x"'])
+def test_garbage_in_the_place_of_choices_is_no_bug_of_ours(at_desk: AtDesk, choices: bytes, stream: bool) -> None:
+    async def test(desk: Desk) -> None:
+        body = b'{"choices": %b, "error": null}' % choices
+        desk.simulator.fail_next(1, 200, body, {"content-type": "application/json"})
+        answer = await desk.chat(stream=stream)
+        assert (answer.status_code, error_of(answer)["code"]) == (502, "upstream_protocol_error")
+        desk.simulator.fail_next(1, 200, b"data: " + body + b"\n\n", SSE)
+        assert b"connector_bug" not in (await desk.chat(stream=stream)).content
+
+    at_desk(test)
+
+
 def test_a_stream_that_dies_is_never_a_short_answer(at_desk: AtDesk) -> None:
     async def test(desk: Desk) -> None:
         desk.simulator.fail_next(1, 200, ROLE, SSE)
@@ -527,6 +568,42 @@ def test_a_token_that_is_revoked_before_its_time_is_refreshed_once(at_desk: AtDe
         desk.simulator.revoke_access()
         assert (await desk.chat()).status_code == 200
         assert desk.simulator.refreshes == 1
+
+    at_desk(test)
+
+
+def test_a_new_token_that_was_accepted_and_is_then_revoked_heals(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        assert (await desk.chat()).status_code == 200
+        assert desk.simulator.refreshes == 1
+        desk.simulator.revoke_access()
+        assert (await desk.chat()).status_code == 200
+        assert desk.simulator.refreshes == 2
+
+    at_desk(test)
+
+
+def test_two_gateways_on_one_file_ask_the_issuer_of_a_dead_tier_only_a_few_times(at_desk: AtDesk) -> None:
+    async def test(desk: Desk) -> None:
+        desk.simulator.write_credentials(desk.file)
+        an_hour_ago = time.time() - 3600
+        os.utime(desk.file, (an_hour_ago, an_hour_ago))
+        desk.simulator.dead_tier = True
+        extra = {
+            "enable_qwen_oauth_backend_debugging_override": True,
+            "credentials_path": str(desk.file),
+            "oauth_base_url": desk.simulator.url,
+        }
+        config = GatewayConfig(backends=(BackendConfig(type="qwen-oauth", extra=extra),))
+        world = World(clock=desk.simulator.now, random=random.Random(2), environ={}, home=desk.file.parent)
+        other = create_app(config, world=world)
+        async with LoopbackServer(other.app) as url, httpx.AsyncClient(base_url=url, timeout=20) as http:
+            for number in range(6):
+                asked = http if number % 2 else desk.http
+                answer = await asked.post("/v1/chat/completions", json={"model": MODEL, "messages": [USER]})
+                assert (answer.status_code, error_of(answer)["code"]) == (502, "upstream_auth")
+                assert error_of(answer)["message"].count(DEAD_TIER) == 1
+        assert desk.simulator.token_requests == 1
 
     at_desk(test)
 

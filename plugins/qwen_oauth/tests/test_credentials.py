@@ -890,8 +890,8 @@ def test_a_token_that_is_refused_right_after_its_issue_is_the_dead_tier(world: W
     world.log_in(seconds=0)
     world.http.replies = [(200, REFRESHED)]
     credential = world.get()
-    assert world.provider.just_issued(credential)
     world.now += 59
+    assert world.provider.is_tier_dead(credential)
     error = refused(lambda: world.renew(credential))
     assert (error.kind, error.status, error.message) == ("auth", 401, DEAD_TIER)
     assert len(world.http.sent) == 1
@@ -899,15 +899,63 @@ def test_a_token_that_is_refused_right_after_its_issue_is_the_dead_tier(world: W
 
 def test_a_token_is_just_issued_for_a_minute_only_and_only_if_we_refreshed_it(world: World) -> None:
     world.log_in()
-    assert not world.provider.just_issued(world.get())
+    assert not world.provider.is_tier_dead(world.get())
     world.log_in(2, seconds=0)
     world.http.replies = [(200, REFRESHED), (200, {**REFRESHED, "access_token": "access-SECRET-3"})]
     credential = world.get()
-    assert not world.provider.just_issued(Credential({"authorization": "Bearer other"}))
-    assert not world.provider.just_issued(Credential({"authorization": "Bearer "}))
+    assert not world.provider.is_tier_dead(Credential({"authorization": "Bearer other"}))
+    assert not world.provider.is_tier_dead(Credential({"authorization": "Bearer "}))
     world.now += 60
-    assert not world.provider.just_issued(credential)
+    assert not world.provider.is_tier_dead(credential)
     assert token(world.renew(credential)) == "access-SECRET-3"
+
+
+def test_a_token_that_was_accepted_is_refreshed_when_it_is_refused_however_new_it_is(world: World) -> None:
+    world.log_in(seconds=0)
+    world.http.replies = [(200, REFRESHED), (200, {**REFRESHED, "access_token": "access-SECRET-3"})]
+    credential = world.get()
+    world.provider.accepted(credential)
+    assert not world.provider.is_tier_dead(credential)
+    assert token(world.renew(credential)) == "access-SECRET-3"
+
+
+def test_a_dead_tier_holds_for_other_tokens_until_one_is_accepted(world: World) -> None:
+    world.log_in(seconds=0)
+    world.http.replies = [(200, REFRESHED), (200, {**REFRESHED, "access_token": "access-SECRET-8"})]
+    assert world.provider.is_tier_dead(world.get())
+    world.log_in(7)
+    os.utime(world.path, (world.now - 3600, world.now - 3600))  # nobody has just issued it
+    seventh = world.get()
+    assert refused(lambda: world.renew(seventh)).message == DEAD_TIER
+    world.provider.accepted(seventh)
+    assert token(world.renew(seventh)) == "access-SECRET-8"
+
+
+@pytest.mark.parametrize(("age", "dead"), [(-30, True), (0, True), (59, True), (61, False), (-61, False)])
+def test_what_another_program_has_just_written_is_just_issued(world: World, age: float, dead: bool) -> None:
+    world.log_in()
+    os.utime(world.path, (world.now - age, world.now - age))
+    assert world.provider.is_tier_dead(world.get()) is dead
+
+
+@pytest.mark.parametrize("refresh_token", [None, "refresh-SECRET-1"])
+def test_a_token_is_used_to_its_end_when_nothing_can_refresh_it(world: World, refresh_token: str | None) -> None:
+    world.log_in(seconds=20, refresh_token=refresh_token)
+    world.http.replies = [(400, DEAD)] if refresh_token else []
+    for _ in range(3):
+        assert token(world.get()) == "access-SECRET-1"
+    assert len(world.http.sent) == (1 if refresh_token else 0)
+    detail = f"{world.path}, token valid for 20 s, and then a login is needed"
+    assert (world.provider.status().ready, world.provider.status().detail) == (True, detail)
+    world.now += 20
+    assert refused(world.get).kind == "auth"
+    assert not world.provider.status().ready
+
+
+def test_a_logout_during_the_early_refresh_counts_all_the_same(world: World) -> None:
+    world.log_in(seconds=20)
+    world.http.replies = [meanwhile(world.path.unlink, 400, DEAD)]
+    assert "there is no such file" in refused(world.get).message
 
 
 def test_renew_with_a_dead_refresh_token_asks_once(world: World) -> None:
@@ -932,7 +980,9 @@ def test_renew_with_a_dead_refresh_token_asks_once(world: World) -> None:
         (5400, True, "{path}, token valid for 90 min"),
         (7200, True, "{path}, token valid for 2 h"),
         (864000, True, "{path}, token valid for 240 h"),
-        (30, True, "{path}, token expired, will be refreshed with the next request"),
+        (30, True, "{path}, token valid for 30 s"),
+        (1, True, "{path}, token valid for 1 s"),
+        (0, True, "{path}, token expired, will be refreshed with the next request"),
         (-1, True, "{path}, token expired, will be refreshed with the next request"),
     ],
 )

@@ -24,11 +24,11 @@ EXPIRED = "invalid access token or token expired"
 
 
 def told(
-    status: int, error: Any, headers: Mapping[str, str] | None = None, *, just_issued: bool = False
+    status: int, error: Any, headers: Mapping[str, str] | None = None, *, is_tier_dead: bool = False
 ) -> ConnectorError:
     """The failure that an answer stands for; `error` is the object in it, or a text in its place."""
     body = error if isinstance(error, bytes) else json.dumps({"error": error, "request_id": "r-1"}).encode()
-    return classify(status, headers or {}, body, NOW, just_issued=just_issued)
+    return classify(status, headers or {}, body, NOW, is_tier_dead=is_tier_dead)
 
 
 def said(code: str | None, message: str) -> dict[str, Any]:
@@ -76,6 +76,9 @@ TABLE: list[tuple[int, Any, Kind, str]] = [
     (400, said(None, "current user api does not support http call"), "denied", "may not use the model"),
     (400, said("Arrearage", "Access denied, make sure your account is in good standing."), "quota", "settle its bill"),
     (403, said("Arrearage", "x"), "quota", "settle its bill"),
+    (403, said(None, "see https://x.example/error-code#overdue-payment"), "quota", "settle its bill"),
+    (400, said(None, "Access denied due to overdue payment."), "quota", "settle its bill"),
+    (400, said(None, "the parameter `overdue_days` is unknown"), "bad_request", PLAIN),
     (403, said("AccessDenied", "Access denied."), "denied", "may not use the model"),
     (400, said("AccessDenied", "Access denied."), "denied", "may not use the model"),
     (400, said("InvalidParameter", "Range of input length should be [1, 1000]"), "context_length", "shorter"),
@@ -145,6 +148,14 @@ def test_what_is_no_failure_passes(data: Any) -> None:
         ({"code": "Throttling.RateQuota", "message": "Requests rate limit exceeded"}, "", "rate_limited"),
         ({"code": "InternalError", "message": "oops", "request_id": "r"}, "error", "unavailable"),
         ({"anything": 1}, "error", "protocol"),
+        (b"Too many requests", "error", "rate_limited"),
+        (b"Too many requests", "error ", "rate_limited"),
+        (b'"Requests rate limit exceeded"', "error", "rate_limited"),
+        (b"Free allocated quota exceeded.", "error", "quota"),
+        (b"<html>oops", "error", "protocol"),
+        (b"[]", "error", "protocol"),
+        (b"{}", "error", "protocol"),
+        (b"", "error", "protocol"),
         (finished("Requests rate limit exceeded, please try again later."), "", "rate_limited"),
         (finished("Free allocated quota exceeded."), "", "quota"),
         (finished("something broke"), "", "unavailable"),
@@ -157,6 +168,51 @@ def test_failures_inside_a_success(data: Any, name: str, kind: Kind) -> None:
     assert error is not None
     assert error.kind == kind
     assert error.message
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"[{}]", b"null"])
+def test_an_error_frame_that_says_nothing_is_told_in_our_words(data: bytes) -> None:
+    error = judged(data, "error")
+    assert error is not None
+    assert error.message == "the upstream reported an error without a message"
+
+
+@pytest.mark.parametrize("choices", [True, 5, "x", {"a": 1}, [5], [{"delta": 5, "finish_reason": []}]])
+def test_choices_of_another_shape_are_for_others_to_judge(choices: Any) -> None:
+    assert judged({"choices": choices, "error": None}) is None
+    assert judged({"choices": choices, "x": {"error": 1}}) is None
+
+
+KEYS = st.sampled_from(["choices", "error", "code", "message", "delta", "content", "finish_reason", "type", "detail"])
+LEAVES = st.sampled_from([None, True, 0, 10**30, 1.5, "", "error_finish", "x"])
+JSON = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=12
+)
+OBJECTS = st.dictionaries(KEYS, JSON, max_size=5)
+
+
+@given(OBJECTS | JSON, st.sampled_from(["", "error", "x"]))
+@settings(deadline=None)
+def test_no_json_makes_the_judge_stumble(value: Any, name: str) -> None:
+    data = json.dumps(value).encode()
+    for look in (lambda body: Judge().event(body, name), Judge().whole):
+        try:
+            assert look(Body(data)).bytes == data
+        except ConnectorError:
+            pass
+        except ValueError:
+            assert not isinstance(value, dict)
+
+
+@given(st.binary(max_size=60), st.sampled_from(["", "error", "x"]))
+@settings(deadline=None)
+def test_no_bytes_make_the_judge_stumble(data: bytes, name: str) -> None:
+    try:
+        assert Judge().event(Body(data), name).bytes == data
+    except ConnectorError:
+        pass
+    except ValueError:
+        assert name != "error"
 
 
 @pytest.mark.parametrize(
@@ -178,7 +234,7 @@ def test_retry_after_in_all_its_forms(headers: dict[str, str], seconds: float | 
 
 def test_a_refused_token_that_was_just_issued_is_the_dead_tier() -> None:
     assert told(401, said("invalid_api_key", EXPIRED)).message == EXPIRED
-    error = told(401, said("invalid_api_key", EXPIRED), just_issued=True)
+    error = told(401, said("invalid_api_key", EXPIRED), is_tier_dead=True)
     assert (error.kind, error.message) == ("auth", f"{EXPIRED}: {DEAD_TIER}")
     assert "will not help" in DEAD_TIER
     assert "`openai-compatible`" in DEAD_TIER
@@ -186,13 +242,13 @@ def test_a_refused_token_that_was_just_issued_is_the_dead_tier() -> None:
 
 @pytest.mark.parametrize("status", [400, 403, 429, 500])
 def test_other_refusals_of_a_token_that_was_just_issued_are_what_they_are(status: int) -> None:
-    assert DEAD_TIER not in told(status, said(None, "x"), just_issued=True).message
+    assert DEAD_TIER not in told(status, said(None, "x"), is_tier_dead=True).message
 
 
 @given(st.integers(min_value=300, max_value=599), st.binary(max_size=60), st.booleans())
 @settings(deadline=None)
-def test_any_answer_has_a_kind_and_words(status: int, body: bytes, just_issued: bool) -> None:
-    error = classify(status, {}, body, NOW, just_issued=just_issued)
+def test_any_answer_has_a_kind_and_words(status: int, body: bytes, is_tier_dead: bool) -> None:
+    error = classify(status, {}, body, NOW, is_tier_dead=is_tier_dead)
     assert error.status == status
     assert error.message
 

@@ -422,6 +422,19 @@ def test_a_logout_removes_the_file_behind_a_link(desk: Desk, tmp_path: Path) -> 
     assert desk.simulator.token_requests == 0
 
 
+@pytest.mark.parametrize("command", ["logout", "refresh"])
+def test_where_there_is_nothing_no_folder_and_no_lock_is_made(desk: Desk, command: str) -> None:
+    async def act(provider: QwenCredentials) -> str:
+        try:
+            return await (provider.logout() if command == "logout" else provider.refresh())
+        except ConnectorError as error:
+            return error.message
+
+    told = desk.do(act, "http://127.0.0.1:9")
+    assert told.startswith("nothing to remove" if command == "logout" else f"{desk.path}: there is no such file")
+    assert not desk.path.parent.exists()
+
+
 def test_a_logout_that_is_not_possible(desk: Desk) -> None:
     (desk.path / "a folder instead of a file").mkdir(parents=True)
     with pytest.raises(ConnectorError, match=r"cannot remove .*oauth_creds\.json \(.+\); remove it yourself"):
