@@ -30,6 +30,7 @@ LEVELS = (
         "wire",
         "sse",
         "faults",
+        "regexes",
     },
     {"connectors"},
     {"hookspecs", "mending", "openai_compatible", "upstream", "dialects", "translate", "policies", "device_flow"},

@@ -56,6 +56,8 @@ def raised(call: Callable[[], Any]) -> str:
 
 # --- the operator's files --------------------------------------------------------------------------------------------
 
+EDIT = "{name: ours, agent: our-agent, tools: [patch]"
+
 CONFIGURATIONS = {
     "not YAML": "server: [",
     "a tab": "server:\n\thost: x",
@@ -82,6 +84,12 @@ CONFIGURATIONS = {
     "a default backend that is misspelt": "default_backend: acme.noe\nbackends: {acme.one: {}}",
     "a host with a scheme": "server: {allowed_hosts: ['https://llm.example']}",
     "an origin with a slash": "server: {allowed_origins: ['https://chat.example/']}",
+    "a User-Agent's pattern that is none": f"edit_precision: {{exclude_agents_regex: '[{MARKER}'}}",
+    "a User-Agent's pattern that could run without end": f"edit_precision: {{exclude_agents_regex: '({MARKER}+)+'}}",
+    "a User-Agent's pattern with too many loops": f"edit_precision: {{exclude_agents_regex: '.*{MARKER}.*x+'}}",
+    "an edit's failure without words": f"edit_precision: {{patterns: [{EDIT}, texts: ['{{}} {MARKER}']}}]}}",
+    "an edit's failure with too few words": f"edit_precision: {{patterns: [{EDIT}, texts: ['no {{}} match']}}]}}",
+    "an edit's failure with an unknown key": f"edit_precision: {{patterns: [{EDIT}, text: {MARKER}}}]}}",
     "a text for a boolean": f"backends: {{acme: {{enabled: {MARKER}}}}}",
 }
 
