@@ -160,6 +160,57 @@ def test_keys_of_later_features_are_unknown_now(files: Files) -> None:
     ]
 
 
+# --- edit precision ---
+
+
+def test_edit_precision_as_it_is_written(files: Files) -> None:
+    config = files.load("""
+        edit_precision:
+          enabled: true
+          temperature: 0.2
+          exclude_agents_regex: "^(aider|our-agent)/"
+          model_temperatures: {coder: 0}
+          patterns:
+            - {name: ours, agent: our-agent, tools: [patch], texts: ["Patch did not apply to {}"]}
+    """).checked()
+    found = config.edit_precision
+    assert (found.enabled, found.temperature, found.model_temperatures) == (True, 0.2, {"coder": 0.0})
+    assert found.exclude_agents_regex == "^(aider|our-agent)/"
+    (pattern,) = found.patterns
+    assert (pattern.name, pattern.role, pattern.texts) == ("ours", "tool", ("Patch did not apply to {}",))
+
+
+def test_each_mistake_in_edit_precision_has_its_line(files: Files) -> None:
+    text = """edit_precision:
+  enabled: perhaps
+  temperature: 3
+  exclude_agents_regex: "(a+)+"
+  model_temperatures: {coder: -1}
+  patterns:
+    - name: "Not A Name"
+      agent: our-agent
+      tools: []
+      texts: ["Patch did not apply"]
+      tool: patch
+    - {name: b, agent: a, tools: [t], texts: ["{} failed"]}
+    - {name: c, agent: a, tools: [t], texts: ["no {} match"], role: system}
+"""
+    assert files.problems(text) == [
+        "config.yaml:2: `edit_precision.enabled`: expected `bool`, got `str`; write `true` or `false`.",
+        "config.yaml:3: `edit_precision.temperature`: must be at least 0 and at most 2.",
+        "config.yaml:5: `edit_precision.model_temperatures.coder`: must be at least 0 and at most 2.",
+        "config.yaml:7: `edit_precision.patterns[0].name`: must match `^[a-z0-9][a-z0-9.-]*$`.",
+        "config.yaml:9: `edit_precision.patterns[0].tools`: must not be empty.",
+        "config.yaml:11: unknown key `edit_precision.patterns[0].tool`; did you mean `tools`?",
+        "config.yaml:12: `edit_precision.patterns[1]`: a text must begin with words, not with `{}` or a space",
+        "config.yaml:13: `edit_precision.patterns[2].role`: expected one of `tool`, `user`.",
+    ]
+    assert files.problems('edit_precision:\n  exclude_agents_regex: "(a+)+"\n') == [
+        "config.yaml:2: `edit_precision.exclude_agents_regex`: could run without end: it must not repeat a group, or "
+        "refer back to one"
+    ]
+
+
 # --- overrides ---
 
 
@@ -601,8 +652,11 @@ def test_every_key_is_shown_once_with_its_default(files: Files, which: str) -> N
     assert loaded.advice == ()
     defaults = GatewayConfig(backends=config.backends)
     assert config == defaults
+    free = (("backends",), ("edit_precision", "model_temperatures"))
     written = {
-        ".".join(str(part) for part in path) for path in config.origin.lines if path[0] != "backends" or len(path) == 1
+        ".".join(str(part) for part in path)
+        for path in config.origin.lines
+        if not any(path[: len(above)] == above and path != above for above in free)
     }
     schema = config_schema({})
     del schema["properties"]["backends"]["patternProperties"]

@@ -154,6 +154,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (folder / "config" / "config.yaml").write_text(written, encoding="utf-8")
         body = blocks("json", [ROOT / "docs" / "selectors.md"])[0].text
         (folder / "body.json").write_text(body, encoding="utf-8")
+        failed = blocks("json", [ROOT / "docs" / "edit-precision.md"])[0].text
+        (folder / "failed-edit.json").write_text(failed, encoding="utf-8")
         for name, text in python_files().items():
             (folder / name).write_text(text, encoding="utf-8")
         yield folder

@@ -32,6 +32,7 @@ LEVELS = (
         "token_estimate",
         "sse",
         "faults",
+        "regexes",
     },
     {"connectors"},
     {

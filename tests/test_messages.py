@@ -56,6 +56,8 @@ def raised(call: Callable[[], Any]) -> str:
 
 # --- the operator's files --------------------------------------------------------------------------------------------
 
+EDIT = "{name: ours, agent: our-agent, tools: [patch]"
+
 CONFIGURATIONS = {
     "not YAML": "server: [",
     "a tab": "server:\n\thost: x",
@@ -85,6 +87,12 @@ CONFIGURATIONS = {
     "facts of a model": f"backends: {{acme: {{model_facts: {{m: {{contxt: 1, thinking: {MARKER}}}}}}}}}",
     "a parameter that is misspelt": "backends: {acme: {model_facts: {m: {refuses: [temprature]}}}}",
     "a group that is none": "backends: {acme: {model_facts: {m: {excludes: [[top_p]]}}}}",
+    "a User-Agent's pattern that is none": f"edit_precision: {{exclude_agents_regex: '[{MARKER}'}}",
+    "a User-Agent's pattern that could run without end": f"edit_precision: {{exclude_agents_regex: '({MARKER}+)+'}}",
+    "a User-Agent's pattern with too many loops": f"edit_precision: {{exclude_agents_regex: '.*{MARKER}.*x+'}}",
+    "an edit's failure without words": f"edit_precision: {{patterns: [{EDIT}, texts: ['{{}} {MARKER}']}}]}}",
+    "an edit's failure with too few words": f"edit_precision: {{patterns: [{EDIT}, texts: ['no {{}} match']}}]}}",
+    "an edit's failure with an unknown key": f"edit_precision: {{patterns: [{EDIT}, text: {MARKER}}}]}}",
     "a text for a boolean": f"backends: {{acme: {{enabled: {MARKER}}}}}",
 }
 

@@ -129,7 +129,7 @@ def test_the_built_in_plugin_comes_first_and_brings_a_gateway() -> None:
     (builtin,) = plugins.loaded
     assert str(builtin.plugin) == f"plugin `builtin` of distribution `llmgate-core` {CORE} (llmgate_core.builtin)"
     assert list(plugins.connectors) == ["openai-compatible"]
-    assert [cls.name for cls in plugins.policies] == ["uri_params"]
+    assert [cls.name for cls in plugins.policies] == ["uri_params", "edit_precision"]
     assert {cls.name for cls in plugins.frontends} >= {"openai-chat", "catalogue"}
 
 

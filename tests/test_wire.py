@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llmgate_core.wire import Body, JsonError, decode, encode
+from llmgate_core.wire import Body, JsonError, decode, encode, last_first
 
 # --- texts written in every style that JSON allows -------------------------------------------------
 
@@ -293,3 +293,28 @@ def test_hostile_texts_are_refused_in_linear_time(data: bytes) -> None:
 def test_encode_is_compact_utf8() -> None:
     assert encode({"a": ["ä", 1.5, None, True]}) == '{"a":["ä",1.5,null,true]}'.encode()
     assert decode(b'{"a":1,"a":2}') == {"a": 2}
+
+
+# --- the elements of an array ----------------------------------------------------------------------------------------
+
+
+@given(items=st.lists(values(), max_size=5), space=SPACE)
+def test_the_elements_of_an_array_the_last_first(items: list[str], space: str) -> None:
+    text = f"{space}[{space}" + f"{space},{space}".join(items) + f"{space}]{space}"
+    assert list(last_first(text.encode())) == [item.encode() for item in reversed(items)]
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", "expected a JSON value, found nothing, line 1, column 1"),
+        (b' {"a": 1}', "expected a JSON array, line 1, column 2"),
+        (b"null", "expected a JSON array, line 1, column 1"),
+        (b"[1,]", "unexpected `]` after a comma, line 1, column 4"),
+        (b"[1", "unexpected end of the text, line 1, column 3"),
+    ],
+)
+def test_what_is_no_array_is_refused_at_once(data: bytes, told: str) -> None:
+    with pytest.raises(JsonError) as caught:
+        last_first(data)
+    assert str(caught.value) == told

@@ -28,6 +28,7 @@ from .frontends.access import Access, BadKeys, KnownKey
 from .frontends.rim import App, Rim, not_found
 from .observe import Redactor
 from .plugins import PluginSet, load
+from .policies.edit_precision import EditPrecision
 from .policies.uri_params import UriParams, UriParamsSettings
 from .request import GatewayRequest, RequestRecord
 from .selector import RoutePlan
@@ -214,16 +215,19 @@ def caller_keys(config: GatewayConfig, environ: Mapping[str, str], redactor: Red
 
 
 def make_policies(config: GatewayConfig, plugins: PluginSet) -> Sequence[Policy]:
-    """All policies, constructed; the built-in one for URI parameters gets its settings from `parameters`.
+    """All policies, constructed; the built-in ones get their settings from `parameters` and `edit_precision`.
 
     Raises:
         PluginError: the constructor of one raised.
     """
+    built_in: dict[type[Policy], Any] = {
+        UriParams: UriParamsSettings(config.parameters.on_error),
+        EditPrecision: config.edit_precision,
+    }
     made: list[Policy] = []
     for cls in plugins.policies:
-        settings = UriParamsSettings(config.parameters.on_error) if cls is UriParams else None
         try:
-            made.append(cls(settings))
+            made.append(cls(built_in.get(cls)))
         except Exception as error:
             text = f"policy `{cls.name}` raised {type(error).__name__} when constructed: {error}"
             raise PluginError(text) from error

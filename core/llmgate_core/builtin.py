@@ -69,11 +69,12 @@ def llmgate_register_connectors() -> type[Connector]:
 
 
 @hookimpl
-def llmgate_register_policies() -> type[Policy]:
-    """Parameters in a selector's query."""
+def llmgate_register_policies() -> Sequence[type[Policy]]:
+    """Parameters in a selector's query, and a lower temperature after a failed edit, which looks at those before."""
+    from .policies.edit_precision import EditPrecision
     from .policies.uri_params import UriParams
 
-    return UriParams
+    return [UriParams, EditPrecision]
 
 
 @hookimpl

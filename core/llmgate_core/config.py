@@ -131,6 +131,7 @@ def load(places: Places, overrides: Mapping[KeyPath, Override] | None = None) ->
     config = _assemble(section, without_doubles(backends, problems), origin)
     config = with_default_backend(config, problems)
     problems += [config.problem(("server", *path), message) for path, message in config.server.faults()]
+    problems += [config.problem(("edit_precision", *path), message) for path, message in config.edit_precision.faults()]
     problems.sort(key=lambda problem: (problem.source, problem.line or 0))
     return Loaded(config, tuple(problems), tuple(_advise_keys(config)))
 

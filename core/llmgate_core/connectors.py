@@ -195,10 +195,22 @@ class Connector(Protocol):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a policy says of one attempt: parameters to add, to which layer; a header tells that it acted."""
+    """What a policy says of one attempt: parameters to add, to which layer, and what the response headers tell.
+
+    Args:
+        headers: told whatever becomes of the parameters.
+        effects: headers by parameter, told only where it is sent as layer `policy` has it: the model may not take it.
+    """
 
     params: Params
     headers: Mapping[str, str] = field(default_factory=dict)
+    effects: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def told(self, sent: Params) -> Mapping[str, str]:
+        """The headers, once it is known what is sent."""
+        settings = sent.effective()
+        is_policy = [name for name in self.effects if name in settings and settings[name].layer == "policy"]
+        return {**self.headers, **{key: text for name in is_policy for key, text in self.effects[name].items()}}
 
 
 @runtime_checkable

@@ -117,7 +117,7 @@ class Executor:
             logger.debug("%s parameters: %s", request.id, params)
         if leaf.model != request.selector:
             changes["model"] = leaf.model
-        headers = model_limits.told(request.id, verdict.headers, left_out)
+        headers = model_limits.told(request.id, verdict.told(params), left_out)
         return Prepared(request.body.splice(changes), params, headers, left_out)
 
     def _ready(self, branches: Sequence[Branch]) -> Sequence[Branch]:

@@ -28,6 +28,7 @@ class GatewayRequest:
         selector: the text in `model`.
         headers: those of the caller's headers that may travel on, lower-case names.
         caller: the name of the caller's key, None where no key is asked for.
+        user_agent: what the caller's program calls itself, empty if it does not; never travels on.
     """
 
     id: str
@@ -38,6 +39,7 @@ class GatewayRequest:
     stream: bool
     headers: Mapping[str, str]
     caller: str | None = None
+    user_agent: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from .errors import Problem
 from .model_facts import Facts
+from .policies.edit_precision import EditPrecisionSettings
 from .secret import Secret
 from .selector import Names
 from .settings import Fault, KeyPath, Meta, decode, key_name
@@ -292,6 +293,7 @@ class CommonSections:
     timeouts: TimeoutsConfig = TimeoutsConfig()
     failure_handling: FailureHandlingConfig = FailureHandlingConfig()
     parameters: ParametersConfig = ParametersConfig()
+    edit_precision: EditPrecisionSettings = field(default_factory=EditPrecisionSettings)
     logging: LoggingConfig = LoggingConfig()
     plugins: PluginsConfig = PluginsConfig()
 

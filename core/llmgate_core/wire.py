@@ -15,6 +15,7 @@ import msgspec
 
 _decode_any = msgspec.json.Decoder().decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -48,6 +49,21 @@ def decode(data: bytes) -> Any:
         return _decode_any(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         _refuse(data, error)
+
+
+def last_first(data: bytes) -> Iterator[bytes]:
+    """The JSON texts of an array's elements, the last one first; what is inside of them is not decoded.
+
+    Raises:
+        JsonError: at once; it is no array, or not JSON.
+    """
+    try:
+        found = _decode_elements(data)
+    except msgspec.ValidationError:
+        raise _problem(data, _end(_WHITESPACE, data, 0), "expected a JSON array") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        _refuse(data, error)
+    return map(bytes, reversed(found))
 
 
 class Body:

@@ -554,6 +554,48 @@ def test_explain_tells_what_the_model_does_not_take(run: Run, write: Write) -> N
     assert branch["headers"] == {}
 
 
+FAILED_EDIT = """
+    {"model": "x", "temperature": 0.9, "messages": [
+      {"role": "user", "content": "Make the total include tax."},
+      {"role": "assistant", "content": null, "tool_calls":
+        [{"id": "a", "type": "function", "function": {"name": "edit", "arguments": "{}"}}]},
+      {"role": "tool", "tool_call_id": "a", "content":
+        "Failed to edit, 0 occurrences found for old_string in cart.py. No edits made."}
+    ]}
+"""
+
+
+def test_explain_shows_edit_precision(run: Run, write: Write) -> None:
+    write(LOCAL)
+    arguments = ["explain", "small", "--body", str(write(FAILED_EDIT, "b.json"))]
+    for ended in (run(*arguments, "--enable-edit-precision"), run(*arguments, LLMGATE_ENABLE_EDIT_PRECISION="1")):
+        assert ended.status == 0
+        lines = ended.out.splitlines()
+        assert "parameter     temperature = 0.1  (policy, over client 0.9, over default 0.7)" in lines
+        assert "header        x-llmgate-edit-precision: qwen-code-not-found" in lines
+    for off in (run(*arguments), run(*arguments, "--no-enable-edit-precision", LLMGATE_ENABLE_EDIT_PRECISION="true")):
+        assert "parameter     temperature = 0.9  (client, over default 0.7)" in off.out
+        assert "x-llmgate-edit-precision" not in off.out
+
+
+def test_the_selector_and_the_model_outrank_edit_precision(run: Run, write: Write) -> None:
+    write(f"{LOCAL}    edit_precision: {{enabled: true}}\n")
+    body = str(write(FAILED_EDIT, "b.json"))
+
+    def steps(selector: str, *flags: str) -> Any:
+        (branch,) = run("explain", selector, "--body", body, "--json", *flags).json()["branches"]
+        return branch
+
+    outranked = steps("small?temperature=0.4")
+    assert outranked["parameters"]["temperature"][0] == {"value": 0.4, "layer": "uri"}
+    refused = steps("gpt-5")
+    assert refused["parameters"]["temperature"][0] == {"value": 0.9, "layer": "client"}
+    assert {one["layer"] for one in refused["left_out"]} == {"policy", "default"}
+    off = steps("small", "--no-enable-edit-precision")
+    assert [branch["headers"] for branch in (outranked, refused, off)] == [{}, {}, {}]
+    assert steps("small")["headers"] == {"x-llmgate-edit-precision": "qwen-code-not-found"}
+
+
 def test_explain_shows_what_force_model_does(run: Run, write: Write) -> None:
     write(LOCAL)
     lines = run("explain", "anything", "--force-model", "large").out.splitlines()

@@ -36,6 +36,7 @@ OVERRIDES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("api_key", ("auth", "api_keys"), "LLMGATE_API_KEYS"),
     ("default_backend", ("default_backend",), "LLMGATE_DEFAULT_BACKEND"),
     ("force_model", ("force_model",), "LLMGATE_FORCE_MODEL"),
+    ("enable_edit_precision", ("edit_precision", "enabled"), "LLMGATE_ENABLE_EDIT_PRECISION"),
     ("log_level", ("logging", "level"), "LLMGATE_LOG_LEVEL"),
     ("log_format", ("logging", "format"), "LLMGATE_LOG_FORMAT"),
 )
@@ -78,6 +79,13 @@ def options(function: F) -> F:
             show_envvar=True,
             metavar="SELECTOR",
             help="Send every request there.",
+        ),
+        click.option(
+            "--enable-edit-precision/--no-enable-edit-precision",
+            default=None,
+            envvar="LLMGATE_ENABLE_EDIT_PRECISION",
+            show_envvar=True,
+            help="Lower the temperature after a failed edit.",
         ),
         click.option(
             "--plugin",

@@ -60,6 +60,7 @@ class ChatCompletions:
             stream=read.stream,
             headers=travelling(headers),
             caller=record.caller,
+            user_agent=headers.get("user-agent", ""),
         )
         async with HangUp(receive):
             answer = await self._gateway.answer(request, record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..connectors import Policy, Verdict
 from ..request import GatewayRequest, Params
@@ -24,11 +24,13 @@ def apply_all(policies: Iterable[Policy], request: GatewayRequest, leaf: Leaf, p
         RequestError: from the first policy that rejects the request.
     """
     headers: dict[str, str] = {}
+    effects: dict[str, Mapping[str, str]] = {}
     for policy in policies:
         verdict = policy.apply(request, leaf, params)
         params = verdict.params
+        effects |= verdict.effects
         for name, value in verdict.headers.items():
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         if warning := verdict.headers.get(WARNING_HEADER):
             logger.warning("%s: policy `%s`: %s", request.id, policy.name, warning)
-    return Verdict(params, headers)
+    return Verdict(params, headers, effects)
