@@ -82,6 +82,9 @@ CONFIGURATIONS = {
     "a default backend that is misspelt": "default_backend: acme.noe\nbackends: {acme.one: {}}",
     "a host with a scheme": "server: {allowed_hosts: ['https://llm.example']}",
     "an origin with a slash": "server: {allowed_origins: ['https://chat.example/']}",
+    "a rewrite without a pattern": "model_aliases: [{replacement: m}]",
+    "a rewrite that is a text": f"model_aliases: ['{MARKER}=m']",
+    "a route without a selector": "failover_routes: {coder: ''}",
     "a text for a boolean": f"backends: {{acme: {{enabled: {MARKER}}}}}",
 }
 
@@ -178,6 +181,8 @@ def plugins(folder: Path) -> Section:
 
 # --- the command line ------------------------------------------------------------------------------------------------
 
+UNREACHED = [part for rule in ("a=local:m", "a=local:n", ".*=local:m", "b=local:m") for part in ("--model-alias", rule)]
+
 COMMANDS = {
     "nothing configured": ["serve"],
     "an unknown command": ["chekc"],
@@ -187,6 +192,10 @@ COMMANDS = {
     "a plugin that is not installed": ["check", "--config", "missing.yaml"],
     "a plugin file that is not there": ["check", "--config", "unready.yaml", "--plugin", "acme.py"],
     "an open door": ["check", "--config", "open.yaml", "--force-model", "local:m"],
+    "rewrites that cannot work": ["check", "--config", "rewrites.yaml", "--model-alias", "gpt-.*=locl:m"],
+    "a rewrite without a sign": ["check", "--config", "unready.yaml", "--model-alias", "gpt-4o"],
+    "rewrites that are never reached": ["check", "--config", "unready.yaml", *UNREACHED],
+    "routes that lead nowhere": ["check", "--config", "routes.yaml"],
     "a key that is not set": ["check", "--config", "unset.yaml"],
     "a backend that is not ready": ["check", "--config", "unready.yaml"],
     "a selector that is wrong": ["explain", "--config", "unready.yaml", "local:m?temperatur=1"],
@@ -205,6 +214,17 @@ LOCAL = "backends: {local: {type: openai-compatible, extra: {base_url: 'http://1
 FILES = {
     "missing.yaml": "# ours\nbackends:\n  acme:\n    type: acme\n",
     "open.yaml": f"server: {{host: 0.0.0.0}}\n{LOCAL}\n",
+    "rewrites.yaml": f"""model_aliases:
+  - {{pattern: '({MARKER}', replacement: 'local:m'}}
+  - {{pattern: '(?={MARKER})', replacement: 'local:m'}}
+  - {{pattern: '({MARKER})', replacement: 'local:\\2'}}
+  - {{pattern: '(?P<name>{MARKER})', replacement: 'local:\\g<nam>'}}
+  - {{pattern: '{MARKER}', replacement: 'local:\\d'}}
+  - {{pattern: '(.*)', replacement: 'local:\\1?temperature=9'}}
+  - {{pattern: '(.*)', replacement: 'local:\\1?seed'}}
+{LOCAL}
+""",
+    "routes.yaml": f"failover_routes:\n  a b: local:m\n  c: d\n  d: locl:m\n{LOCAL}\n",
     "unset.yaml": f"auth: {{api_keys: ['env:NOT_SET']}}\n{LOCAL}\n",
     "unready.yaml": f"{LOCAL}\n",
     "off.yaml": "backends: {local: {type: openai-compatible, extra: {base_url: 'http://127.0.0.1:9'}, enabled: false}}",

@@ -28,6 +28,7 @@ from .frontends.access import Access, BadKeys, KnownKey
 from .frontends.rim import App, Rim, not_found
 from .observe import Redactor
 from .plugins import PluginSet, load
+from .policies.rewrites import Expanded
 from .policies.uri_params import UriParams, UriParamsSettings
 from .request import GatewayRequest, RequestRecord
 from .selector import RoutePlan
@@ -38,6 +39,9 @@ logger = logging.getLogger("llmgate.app")
 
 MODELS_TIMEOUT_SECONDS = 10.0
 
+ROUTE = "route"
+"""What stands in the place of a backend's name where a named route is listed."""
+
 
 def real_world() -> World:
     """The World of a process that serves."""
@@ -46,7 +50,7 @@ def real_world() -> World:
 
 @dataclass
 class Catalogue:
-    """Ids that can be asked for, each with its backend's name; and why some backends list nothing."""
+    """Ids that can be asked for, each with its backend's name or ROUTE; and why some backends list nothing."""
 
     models: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
@@ -71,23 +75,27 @@ class Gateway:
     closed: bool = False
 
     def route(self, text: str) -> RoutePlan:
-        """The plan for the selector that a caller sent, or for `force_model`, which outranks it.
+        """The plan for what a caller asked for: `force_model`, rewrites and routes first, then the selector.
 
         Raises:
             SelectorError: it cannot be read, or names no backend.
         """
-        return selector.resolve(selector.parse(self.config.force_model or text), self.backends.names)
+        return self._plan(self.config.expansion.expand(text))
+
+    def _plan(self, expanded: Expanded) -> RoutePlan:
+        return selector.resolve(selector.parse(expanded.text), self.backends.names)
 
     async def answer(self, request: GatewayRequest, record: RequestRecord) -> Answer:
         """Routes and runs one request; raises RequestError or ConnectorError."""
-        plan = self.route(request.selector)
+        expanded = self.config.expansion.expand(request.selector)
+        plan = self._plan(expanded)
         answer = await self.executor.run(request, plan, record)
-        if self.config.force_model:
+        if expanded.steps:
             answer.headers["x-llmgate-selector"] = str(plan)
         return answer
 
     async def models(self) -> Catalogue:
-        """What can be asked for: `backend:model` everywhere, and the bare names of the default backend."""
+        """What can be asked for: `backend:model` everywhere, bare names of the default backend, and routes."""
         catalogue = Catalogue()
         bare: dict[str, str] = {}
         default = self._default_backend()
@@ -100,7 +108,7 @@ class Gateway:
             catalogue.models |= {f"{short}:{model.id}": backend.name for model in found}
             if backend.name == default:
                 bare = {model.id: backend.name for model in found}
-        catalogue.models |= bare
+        catalogue.models |= bare | dict.fromkeys(self.config.failover_routes, ROUTE)
         return catalogue
 
     def _default_backend(self) -> str | None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import configuration
+
+if TYPE_CHECKING:
+    from ..config import GatewayConfig
+    from ..policies.rewrites import Step
+    from ..settings import KeyPath
 
 EMPTY_BODY = b'{"model":"","messages":[{"role":"user","content":"..."}]}'
 
@@ -59,7 +64,7 @@ def explain(gateway: Any, text: str, data: bytes) -> dict[str, Any]:
     changed = [name for name in prepared.body.names() if prepared.body.raw(name) != request.body.raw(name)]
     return {
         "asked": text,
-        "force_model": gateway.config.force_model,
+        "steps": [_step(step, gateway.config) for step in gateway.config.expansion.expand(text).steps],
         "plan": str(plan),
         "backend": {
             "name": backend.name,
@@ -76,12 +81,24 @@ def explain(gateway: Any, text: str, data: bytes) -> dict[str, Any]:
     }
 
 
+def _step(step: Step, config: GatewayConfig) -> dict[str, Any]:
+    """What replaced the selector, where that is configured, and with what."""
+    path: KeyPath = (step.kind,)
+    shown: dict[str, Any] = {}
+    if step.rule is not None:
+        path, shown = ("model_aliases", step.rule), {"pattern": config.model_aliases[step.rule].pattern}
+    elif step.name is not None:
+        path, shown = ("failover_routes", step.name), {"name": step.name}
+    return {"step": step.kind, "where": config.problem(path, "").where, **shown, "selector": step.text}
+
+
 def told(steps: dict[str, Any]) -> list[str]:
     """The same for people: one line a step."""
     backend = steps["backend"]
     lines = [f"asked for     {steps['asked']}"]
-    if steps["force_model"]:
-        lines.append(f"force_model   {steps['force_model']}")
+    for step in steps["steps"]:
+        why = f"`{step['pattern']}`, " if "pattern" in step else ""
+        lines.append(f"{step['step']:<13} {step['selector']}  ({why}{step['where']})")
     lines += [
         f"plan          {steps['plan']}",
         f"backend       {backend['name']} ({'ready' if backend['ready'] else 'not ready'}: {backend['detail']})",
