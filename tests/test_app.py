@@ -20,6 +20,7 @@ from llmgate_core.credentials import Credential
 from llmgate_core.errors import ConfigError, ConnectorError, PluginError, SelectorError
 from llmgate_core.openai_compatible import OpenAICompatible
 from llmgate_core.plugins import Installed, Loaded, PluginSet, load
+from llmgate_core.policies.rewrites import Rewrite
 from llmgate_core.sections import AuthConfig, CallerKey, CallerSecret, PluginsConfig
 from llmgate_core.testing import Exchange, LoopbackServer
 
@@ -154,6 +155,69 @@ def test_a_forced_model_is_told_in_a_header(gateway: GatewayFactory, model: str)
     asyncio.run(run())
 
 
+REWRITES = (Rewrite("gpt-(.*)", r"openai-compatible:\1?seed=1"), Rewrite("to-route", "coder"))
+ROUTES = {"coder": "openai-compatible:routed"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "model", "header"),
+    [
+        ("gpt-4o", "4o", "openai-compatible.default:4o?seed=1"),
+        ("coder", "routed", "openai-compatible.default:routed"),
+        ("to-route", "routed", "openai-compatible.default:routed"),
+        ("other", "other", None),
+        ("openai-compatible:coder", "coder", None),
+    ],
+)
+def test_rewrites_and_routes_are_told_in_a_header(
+    gateway: GatewayFactory, asked: str, model: str, header: str | None
+) -> None:
+    async def answer(exchange: Exchange) -> None:
+        assert exchange.request.json()["model"] == model
+        await exchange.reply(200, {"choices": [{}]})
+
+    async def run() -> None:
+        async with gateway(answer, model_aliases=REWRITES, failover_routes=ROUTES) as running:
+            reply = await running.chat(model=asked)
+            assert (reply.status_code, reply.headers.get("x-llmgate-selector")) == (200, header)
+            assert (await running.finished()).selector == asked
+
+    asyncio.run(run())
+
+
+def test_a_route_fails_over(gateway: GatewayFactory) -> None:
+    async def answer(exchange: Exchange) -> None:
+        if exchange.request.json()["model"] == "first":
+            await exchange.reply(503, {"error": {"message": "overloaded"}})
+        else:
+            await exchange.reply(200, {"choices": [{"message": {"content": "你好"}}]})
+
+    async def run() -> None:
+        routes = {"coder": "openai-compatible:first|openai-compatible:second?seed=1"}
+        async with gateway(answer, failover_routes=routes) as running:
+            reply = await running.chat(model="coder")
+            assert reply.json()["choices"][0]["message"]["content"] == "你好"
+            plan = "openai-compatible.default:first|openai-compatible.default:second?seed=1"
+            assert reply.headers["x-llmgate-selector"] == plan
+            assert reply.headers["x-llmgate-attempts"] == "2"
+            assert [request.json()["model"] for request in running.upstream.requests] == ["first", "second"]
+            assert [request.json().get("seed") for request in running.upstream.requests] == [None, 1]
+
+    asyncio.run(run())
+
+
+def test_what_a_rewrite_made_of_the_text_is_refused_as_a_selector_is() -> None:
+    gateway = build("default", model_aliases=(Rewrite("(.*)!", r"acme:\1"),))
+    with pytest.raises(SelectorError) as caught:
+        gateway.route("!")
+    assert (caught.value.text, caught.value.reason) == ("acme:", "the name of a model is missing")
+
+
+def test_a_rewrite_that_cannot_work_stands_against_a_start() -> None:
+    with pytest.raises(ConfigError, match=r"`model_aliases\[0\].pattern`: lookaheads are not supported"):
+        build("default", model_aliases=(Rewrite("(?=a)a", "acme:m"),))
+
+
 # --- models --------------------------------------------------------------------------------------------------
 
 
@@ -164,6 +228,16 @@ def test_bare_names_are_those_of_the_default_backend() -> None:
         "acme:model-of-default": "acme.default",
         "acme.two:model-of-two": "acme.two",
         "model-of-two": "acme.two",
+    }
+
+
+def test_routes_are_listed_and_stand_before_models_of_their_name() -> None:
+    routes = {"coder": "acme:m", "model-of-default": "acme:m"}
+    listed = asyncio.run(build("default", failover_routes=routes).models())
+    assert {id: one.backend for id, one in listed.models.items()} == {
+        "acme:model-of-default": "acme.default",
+        "model-of-default": "route",
+        "coder": "route",
     }
 
 

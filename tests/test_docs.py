@@ -153,6 +153,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         written = configuration.replace("http://127.0.0.1:11434", upstream.url)
         (folder / "config" / "config.yaml").write_text(written, encoding="utf-8")
         body = blocks("json", [ROOT / "docs" / "selectors.md"])[0].text
+        for block in blocks("yaml", [ROOT / "docs" / "selectors.md"]):
+            if file := re.match(r"# (\w+\.yaml)\n", block.text):
+                (folder / file[1]).write_text(block.text, encoding="utf-8")
         (folder / "body.json").write_text(body, encoding="utf-8")
         failed = blocks("json", [ROOT / "docs" / "edit-precision.md"])[0].text
         (folder / "failed-edit.json").write_text(failed, encoding="utf-8")

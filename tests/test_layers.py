@@ -58,6 +58,8 @@ LEVELS = (
         "strategies",
         "observe",
         "checks",
+        "rewrite_sections",
+        "selector_checks",
         "replies",
     },
     {"app", "report", "frontends", "builtin", "server", "http1"},
@@ -75,6 +77,7 @@ DOORS = {
     "msgspec": ("wire.py", "settings.py"),
     "pluggy": ("plugins.py", "hookspecs.py"),
     "pytest": ("testing/",),
+    "re2": ("regexes.py",),
     "rich": ("report.py",),
     "segno": ("report.py",),
     "starlette": ("frontends/", "app.py"),
@@ -158,7 +161,7 @@ def test_libraries_enter_by_their_doors() -> None:
 def test_doors_are_declared_dependencies() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {re.split(r"[^A-Za-z0-9_.-]", line)[0].lower() for line in project["dependencies"]}
-    distributions = {"yaml": "pyyaml", "httpx_aiohttp": "httpx-aiohttp"}
+    distributions = {"yaml": "pyyaml", "httpx_aiohttp": "httpx-aiohttp", "re2": "google-re2"}
     # aiohttp comes with httpx-aiohttp, h11 with hypercorn; pytest is there when its plugin is loaded.
     lacking = {distributions.get(door, door) for door in DOORS} - declared - {"aiohttp", "h11", "pytest"}
     assert not lacking, "imported, and not in `dependencies`"

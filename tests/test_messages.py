@@ -88,11 +88,12 @@ CONFIGURATIONS = {
     "a parameter that is misspelt": "backends: {acme: {model_facts: {m: {refuses: [temprature]}}}}",
     "a group that is none": "backends: {acme: {model_facts: {m: {excludes: [[top_p]]}}}}",
     "a User-Agent's pattern that is none": f"edit_precision: {{exclude_agents_regex: '[{MARKER}'}}",
-    "a User-Agent's pattern that could run without end": f"edit_precision: {{exclude_agents_regex: '({MARKER}+)+'}}",
-    "a User-Agent's pattern with too many loops": f"edit_precision: {{exclude_agents_regex: '.*{MARKER}.*x+'}}",
     "an edit's failure without words": f"edit_precision: {{patterns: [{EDIT}, texts: ['{{}} {MARKER}']}}]}}",
     "an edit's failure with too few words": f"edit_precision: {{patterns: [{EDIT}, texts: ['no {{}} match']}}]}}",
     "an edit's failure with an unknown key": f"edit_precision: {{patterns: [{EDIT}, text: {MARKER}}}]}}",
+    "a rewrite without a pattern": "model_aliases: [{replacement: m}]",
+    "a rewrite that is a text": f"model_aliases: ['{MARKER}=m']",
+    "a route without a selector": "failover_routes: {coder: ''}",
     "a text for a boolean": f"backends: {{acme: {{enabled: {MARKER}}}}}",
 }
 
@@ -189,6 +190,8 @@ def plugins(folder: Path) -> Section:
 
 # --- the command line ------------------------------------------------------------------------------------------------
 
+UNREACHED = [part for rule in ("a=local:m", "a=local:n", ".*=local:m", "b=local:m") for part in ("--model-alias", rule)]
+
 COMMANDS = {
     "nothing configured": ["serve"],
     "an unknown command": ["chekc"],
@@ -198,6 +201,10 @@ COMMANDS = {
     "a plugin that is not installed": ["check", "--config", "missing.yaml"],
     "a plugin file that is not there": ["check", "--config", "unready.yaml", "--plugin", "acme.py"],
     "an open door": ["check", "--config", "open.yaml", "--force-model", "local:m"],
+    "rewrites that cannot work": ["check", "--config", "rewrites.yaml", "--model-alias", "gpt-.*=locl:m"],
+    "a rewrite without a sign": ["check", "--config", "unready.yaml", "--model-alias", "gpt-4o"],
+    "rewrites that are never reached": ["check", "--config", "unready.yaml", *UNREACHED],
+    "routes that lead nowhere": ["check", "--config", "routes.yaml"],
     "a key that is not set": ["check", "--config", "unset.yaml"],
     "a backend that is not ready": ["check", "--config", "unready.yaml"],
     "a selector that is wrong": ["explain", "--config", "unready.yaml", "local:m?temperatur=1"],
@@ -216,6 +223,17 @@ LOCAL = "backends: {local: {type: openai-compatible, extra: {base_url: 'http://1
 FILES = {
     "missing.yaml": "# ours\nbackends:\n  acme:\n    type: acme\n",
     "open.yaml": f"server: {{host: 0.0.0.0}}\n{LOCAL}\n",
+    "rewrites.yaml": f"""model_aliases:
+  - {{pattern: '({MARKER}', replacement: 'local:m'}}
+  - {{pattern: '(?={MARKER})', replacement: 'local:m'}}
+  - {{pattern: '({MARKER})', replacement: 'local:\\2'}}
+  - {{pattern: '(?P<name>{MARKER})', replacement: 'local:\\g<nam>'}}
+  - {{pattern: '{MARKER}', replacement: 'local:\\d'}}
+  - {{pattern: '(.*)', replacement: 'local:\\1?temperature=9'}}
+  - {{pattern: '(.*)', replacement: 'local:\\1?seed'}}
+{LOCAL}
+""",
+    "routes.yaml": f"failover_routes:\n  a b: local:m\n  c: d\n  d: locl:m\n{LOCAL}\n",
     "unset.yaml": f"auth: {{api_keys: ['env:NOT_SET']}}\n{LOCAL}\n",
     "unready.yaml": f"{LOCAL}\n",
     "off.yaml": "backends: {local: {type: openai-compatible, extra: {base_url: 'http://127.0.0.1:9'}, enabled: false}}",

@@ -389,6 +389,15 @@ def test_resolve_refuses_to_choose_between_instances() -> None:
     assert (error.status, error.code) == (400, "invalid_selector")
 
 
+@pytest.mark.parametrize("text", ["coder", "coder?seed=1", "acme:m|coder", "[weight=2]coder^acme:m"])
+def test_a_route_is_no_part_of_a_selector(text: str) -> None:
+    error = refused(resolve, parse(text), Names(("acme.default",), routes=["coder"]))
+    assert error.reason.startswith("`coder` is a route (`failover_routes`), which stands alone")
+    assert (error.status, error.column) == (400, 0)
+    assert error.text.startswith("coder")
+    assert resolved("acme:coder", Names(("acme.default",), routes=["coder"])) == Leaf("acme.default", "coder")
+
+
 @pytest.mark.parametrize(("prefix", "near"), [("fake2", True), ("fake", True), ("fake12x", True), ("fakes2xy", False)])
 def test_a_number_in_the_name_of_a_backend_may_be_misspelt(prefix: str, near: bool) -> None:
     assert near == (closest(prefix, ["fake1"]) is not None)

@@ -29,6 +29,7 @@ from .frontends.rim import App, Rim, not_found
 from .observe import Redactor
 from .plugins import PluginSet, load
 from .policies.edit_precision import EditPrecision
+from .policies.rewrites import Expanded
 from .policies.uri_params import UriParams, UriParamsSettings
 from .request import GatewayRequest, RequestRecord
 from .selector import RoutePlan
@@ -39,6 +40,9 @@ logger = logging.getLogger("llmgate.app")
 
 MODELS_TIMEOUT_SECONDS = 10.0
 
+ROUTE = "route"
+"""What stands in the place of a backend's name where a named route is listed."""
+
 
 def real_world() -> World:
     """The World of a process that serves."""
@@ -47,7 +51,7 @@ def real_world() -> World:
 
 @dataclass(frozen=True)
 class Listed:
-    """One model that can be asked for: its backend's name, and what is known of it."""
+    """One model that can be asked for: its backend's name or ROUTE, and what is known of it."""
 
     backend: str
     info: ModelInfo
@@ -55,7 +59,7 @@ class Listed:
 
 @dataclass
 class Catalogue:
-    """Ids that can be asked for, and why some backends list nothing."""
+    """Ids that can be asked for, each with its backend or ROUTE; and why some backends list nothing."""
 
     models: dict[str, Listed] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
@@ -80,23 +84,27 @@ class Gateway:
     closed: bool = False
 
     def route(self, text: str) -> RoutePlan:
-        """The plan for the selector that a caller sent, or for `force_model`, which outranks it.
+        """The plan for what a caller asked for: `force_model`, rewrites and routes first, then the selector.
 
         Raises:
             SelectorError: it cannot be read, or names no backend.
         """
-        return selector.resolve(selector.parse(self.config.force_model or text), self.backends.names)
+        return self._plan(self.config.expansion.expand(text))
+
+    def _plan(self, expanded: Expanded) -> RoutePlan:
+        return selector.resolve(selector.parse(expanded.text), self.backends.names)
 
     async def answer(self, request: GatewayRequest, record: RequestRecord) -> Answer:
         """Routes and runs one request; raises RequestError or ConnectorError."""
-        plan = self.route(request.selector)
+        expanded = self.config.expansion.expand(request.selector)
+        plan = self._plan(expanded)
         answer = await self.executor.run(request, plan, record)
-        if self.config.force_model:
+        if expanded.steps:
             answer.headers["x-llmgate-selector"] = str(plan)
         return answer
 
     async def models(self) -> Catalogue:
-        """What can be asked for: `backend:model` everywhere, and the bare names of the default backend."""
+        """What can be asked for: `backend:model` everywhere, bare names of the default backend, and routes."""
         catalogue = Catalogue()
         bare: dict[str, Listed] = {}
         default = self._default_backend()
@@ -110,7 +118,8 @@ class Gateway:
             catalogue.models |= {f"{short}:{id}": one for id, one in listed.items()}
             if backend.name == default:
                 bare = listed
-        catalogue.models |= bare
+        routes = {name: Listed(ROUTE, ModelInfo(name)) for name in self.config.failover_routes}
+        catalogue.models |= bare | routes
         return catalogue
 
     def _default_backend(self) -> str | None:

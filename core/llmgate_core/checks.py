@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from urllib.parse import quote
 
-from . import selector
 from .backend_sections import is_made_from_default, no_such_default
 from .backends import decode_settings
 from .config import BackendConfig, GatewayConfig
-from .errors import Problem, SelectorError
+from .errors import Problem
 from .plugins import PluginSet
-from .policies.uri_params import PARAMETERS, read_query
+from .selector_checks import wrong_selectors
 
 
 def find_problems(config: GatewayConfig, plugins: PluginSet) -> list[Problem]:
@@ -20,7 +18,7 @@ def find_problems(config: GatewayConfig, plugins: PluginSet) -> list[Problem]:
         *_missing_plugins(config, plugins),
         *_broken_plugins(config, plugins),
         *decode_settings(config, plugins)[1],
-        *_wrong_force_model(config),
+        *wrong_selectors(config),
     ]
 
 
@@ -59,23 +57,3 @@ def _broken_plugins(config: GatewayConfig, plugins: PluginSet) -> list[Problem]:
 def _by_name(name: str, absent: str) -> str:
     """`plugins.load` names plugins, which need not bring a connector."""
     return f"`plugins.load`: no installed plugin is called `{name}`{absent}" if absent else ""
-
-
-def _wrong_force_model(config: GatewayConfig) -> list[Problem]:
-    if config.force_model is None:
-        return []
-    try:
-        plan = selector.resolve(selector.parse(config.force_model), config.names())
-    except SelectorError as error:
-        told = [error.reason]
-    else:
-        told = [_wrong_parameter(name) for leaf in plan.leaves for name in read_query(leaf.query)[1]]
-    return [config.problem(("force_model",), f"`force_model`: {reason}") for reason in told]
-
-
-def _wrong_parameter(name: str) -> str:
-    if name in PARAMETERS:
-        return f"`{name}` must be {PARAMETERS[name].allowed}"
-    near = selector.closest(name, PARAMETERS)
-    hint = f"did you mean `{near}`?" if near else f"known parameters: `{'`, `'.join(PARAMETERS)}`"
-    return f"unknown parameter `{quote(name)[:40]}`; {hint}"

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from .backend_sections import from_files, from_main_file, with_default_backend, without_doubles
 from .errors import ConfigError, Problem
+from .rewrite_sections import GivenRewrites, advise_rewrites, with_given
 from .secret import Secret
 from .sections import (
     AuthConfig,
@@ -42,6 +43,7 @@ __all__ = [
     "CallerSecret",
     "FailureHandlingConfig",
     "GatewayConfig",
+    "GivenRewrites",
     "Loaded",
     "LoggingConfig",
     "Origin",
@@ -115,12 +117,15 @@ class Loaded:
         return self.config
 
 
-def load(places: Places, overrides: Mapping[KeyPath, Override] | None = None) -> Loaded:
+def load(
+    places: Places, overrides: Mapping[KeyPath, Override] | None = None, rewrites: GivenRewrites | None = None
+) -> Loaded:
     """Reads the files and puts the overrides above them. Raises nothing for mistakes: they are in the result.
 
     Args:
         places: see `find_places`.
         overrides: by path, such as `("server", "port")`; already merged, command line above environment.
+        rewrites: those of the command line and the environment, which go before the file's.
     """
     main = _read_file(places.main) if places.main else Document({}, Origin("the configuration"))
     files, problems = _instance_files(places.instances)
@@ -130,10 +135,11 @@ def load(places: Places, overrides: Mapping[KeyPath, Override] | None = None) ->
     backends = from_main_file(section, origin, problems) + from_files(files, problems)
     config = _assemble(section, without_doubles(backends, problems), origin)
     config = with_default_backend(config, problems)
+    config = with_given(config, rewrites or GivenRewrites(), problems)
     problems += [config.problem(("server", *path), message) for path, message in config.server.faults()]
     problems += [config.problem(("edit_precision", *path), message) for path, message in config.edit_precision.faults()]
     problems.sort(key=lambda problem: (problem.source, problem.line or 0))
-    return Loaded(config, tuple(problems), tuple(_advise_keys(config)))
+    return Loaded(config, tuple(problems), (*_advise_keys(config), *advise_rewrites(config)))
 
 
 def _read_file(path: Path) -> Document:

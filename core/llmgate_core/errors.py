@@ -80,9 +80,13 @@ class Problem:
     line: int | None
     message: str
 
+    @property
+    def where(self) -> str:
+        """The source, and the line in it if there is one: `config.yaml:3`."""
+        return f"{self.source}:{self.line}" if self.line else self.source
+
     def __str__(self) -> str:
-        where = f"{self.source}:{self.line}" if self.line else self.source
-        return f"{where}: {self.message}"
+        return f"{self.where}: {self.message}"
 
 
 class ConfigError(GatewayError):

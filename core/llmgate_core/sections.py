@@ -11,11 +11,13 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
 from .errors import Problem
 from .model_facts import Facts
 from .policies.edit_precision import EditPrecisionSettings
+from .policies.rewrites import Expansion, Rewrite
 from .secret import Secret
 from .selector import Names
 from .settings import Fault, KeyPath, Meta, decode, key_name
@@ -290,6 +292,13 @@ class CommonSections:
     force_model: Annotated[
         str | None, Meta(min_length=1, description="A selector that replaces whatever callers ask for.")
     ] = None
+    model_aliases: Annotated[
+        tuple[Rewrite, ...], Meta(description="Rewrites of what callers ask for; the first that matches wins.")
+    ] = ()
+    failover_routes: Annotated[
+        dict[str, Annotated[str, Meta(min_length=1)]],
+        Meta(description="Selectors by a name that can be asked for like a model."),
+    ] = field(default_factory=dict)
     timeouts: TimeoutsConfig = TimeoutsConfig()
     failure_handling: FailureHandlingConfig = FailureHandlingConfig()
     parameters: ParametersConfig = ParametersConfig()
@@ -332,7 +341,13 @@ class GatewayConfig(CommonSections):
             disabled=tuple(backend.name for backend in self.backends if not backend.enabled),
             aliases={backend.alias: backend.name for backend in self.backends if backend.alias},
             default=self.default_backend,
+            routes=self.failover_routes.keys(),
         )
+
+    @cached_property
+    def expansion(self) -> Expansion:
+        """What becomes of the texts that callers send as `model`, before they are read as selectors."""
+        return Expansion(self.force_model, self.model_aliases, self.failover_routes)
 
     def override_extra(self, connector: str, values: Mapping[str, Any], source: str) -> GatewayConfig:
         """The same configuration with some settings of every instance of `connector` from elsewhere."""

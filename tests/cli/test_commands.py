@@ -7,7 +7,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -29,6 +29,8 @@ LOCAL = """
         default_params: {temperature: 0.7}
         forced_params: {seed: 7}
 """
+
+ONE = "backends: {openai-compatible.local: {extra: {base_url: 'http://127.0.0.1:9/v1', models: [small, large]}}}\n"
 
 LOCAL_ALIAS = "backends: {local: {type: openai-compatible, extra: {base_url: 'http://127.0.0.1:9/v1'}}}\n"
 
@@ -601,9 +603,78 @@ def test_explain_shows_what_force_model_does(run: Run, write: Write) -> None:
     lines = run("explain", "anything", "--force-model", "large").out.splitlines()
     assert lines[:3] == [
         "asked for     anything",
-        "force_model   large",
+        "force_model   large  (--force-model)",
         "plan          openai-compatible.local:large",
     ]
+
+
+def test_explain_shows_rewrites_and_routes_with_their_places(run: Run, write: Write) -> None:
+    write(
+        f"failover_routes:\n  coder: large?top_p=0.5\nmodel_aliases: [{{pattern: 'a-.*', replacement: coder}}]\n{ONE}"
+    )
+    ended = run("explain", "a-b", "--model-alias", "b=large", LLMGATE_MODEL_ALIASES="")
+    assert ended.out.splitlines()[:4] == [
+        "asked for     a-b",
+        "rewrite       coder  (`a-.*`, config.yaml:3)",
+        "route         large?top_p=0.5  (config.yaml:2)",
+        "plan          openai-compatible.local:large?top_p=0.5",
+    ]
+    assert run("explain", "a-b", "--json").json()["steps"] == [
+        {"step": "rewrite", "where": "config.yaml:3", "pattern": "a-.*", "selector": "coder"},
+        {"step": "route", "where": "config.yaml:2", "name": "coder", "selector": "large?top_p=0.5"},
+    ]
+    assert run("explain", "large", "--json").json()["steps"] == []
+
+
+def test_rewrites_of_flag_variable_and_file_are_tried_in_this_order(run: Run, write: Write) -> None:
+    write(f"model_aliases: [{{pattern: 'm.*', replacement: file}}]\n{ONE}")
+    variable = json.dumps([{"pattern": "mm.*", "replacement": "variable"}])
+
+    def went(text: str) -> str:
+        flags = ("--model-alias", "mmm.*=flag", "--model-alias", "mmmm=flag-2")
+        return str(
+            run("explain", text, "--json", *flags, LLMGATE_MODEL_ALIASES=variable).json()["branches"][0]["model"]
+        )
+
+    assert [went("m"), went("mm"), went("mmm"), went("mmmm"), went("n")] == ["file", "variable", "flag", "flag", "n"]
+
+
+def test_a_demo_takes_rewrites_too(run: Run) -> None:
+    """With a port that is none, so that it ends in any case."""
+    ended = run("serve", "--demo", "--port", "70000", "--model-alias", "no-sign")
+    assert ended.status == 2
+    assert [line.partition(": ")[0] for line in ended.err.splitlines()] == ["--model-alias", "--port"]
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "models", "explain"])
+def test_help_tells_of_rewrites(run: Run, command: str) -> None:
+    told = " ".join(run(command, "--help").out.split())
+    assert "--model-alias PATTERN=REPLACEMENT" in told
+    assert "LLMGATE_MODEL_ALIASES" in told
+
+
+def test_check_advises_about_rewrites_that_are_never_reached(run: Run, write: Write) -> None:
+    write(f"model_aliases: [{{pattern: 'm', replacement: large}}]\n{ONE}")
+    ended = run("check", "--model-alias", ".*=small")
+    assert ended.status == 0
+    assert ended.out.startswith("advice: config.yaml:1: `model_aliases[0]`: can never be reached: ")
+
+
+def test_check_tells_rewrites_that_cannot_work_with_everything_else(run: Run, write: Write) -> None:
+    write(f"model_aliases: [{{pattern: '(m', replacement: large}}]\n{ONE}")
+    ended = run("check", "--model-alias", "a=nowhere:m", "--model-alias", "no-sign", LLMGATE_MODEL_ALIASES="{")
+    assert ended.status == 2
+    assert [line.partition("`")[0] for line in ended.err.splitlines()] == [
+        "--model-alias: expected ",
+        "LLMGATE_MODEL_ALIASES: expected a JSON array, such as ",
+        "config.yaml:1: ",
+    ]
+
+
+def test_models_list_routes(run: Run, write: Write) -> None:
+    write(f"failover_routes: {{coder: large}}\n{ONE}")
+    assert run("models", "--json").json()["coder"] == {"backend": "route"}
+    assert ["coder", "route"] in [line.split() for line in run("models").out.splitlines()]
 
 
 def test_explain_puts_a_caret_under_the_mistake(run: Run, write: Write) -> None:

@@ -13,7 +13,7 @@ import click
 from . import EXIT_USAGE, StartRefused
 
 if TYPE_CHECKING:
-    from ..config import GatewayConfig, Loaded, Override, Places
+    from ..config import GatewayConfig, GivenRewrites, Loaded, Override, Places
     from ..plugins import PluginSet
     from ..settings import KeyPath
 
@@ -86,6 +86,13 @@ def options(function: F) -> F:
             envvar="LLMGATE_ENABLE_EDIT_PRECISION",
             show_envvar=True,
             help="Lower the temperature after a failed edit.",
+        ),
+        click.option(
+            "--model-alias",
+            "model_aliases",
+            multiple=True,
+            metavar="PATTERN=REPLACEMENT",
+            help="Rewrite what is asked for; goes before LLMGATE_MODEL_ALIASES and the file. Repeatable.",
         ),
         click.option(
             "--plugin",
@@ -172,7 +179,7 @@ def prepare(
     if finds_nothing(flags) and ("default_backend",) not in given and backend is None:
         refuse_misspelt_flags(ctx, flags)
         raise StartRefused(NOTHING_CONFIGURED, EXIT_USAGE)
-    loaded = load(places, given)
+    loaded = load(places, given, given_rewrites(flags))
     config = with_backend(loaded.config, backend, COMMAND_LINE) if backend else loaded.config
     plugins = load_plugins(config.plugin_names(), files=flags.get("plugin_files", ()), block=blocked(config))
     config = adjust(config, plugins) if adjust else config
@@ -216,6 +223,13 @@ def overrides(ctx: click.Context, flags: Mapping[str, Any]) -> dict[KeyPath, Ove
         source = variable if from_environment else f"--{name.replace('_', '-')}"
         given[path] = Override(list(value) if isinstance(value, tuple) else value, source)
     return given
+
+
+def given_rewrites(flags: Mapping[str, Any]) -> GivenRewrites:
+    """The rewrites of the command line and of the environment; unlike other values, both count."""
+    from ..config import GivenRewrites
+
+    return GivenRewrites(tuple(flags.get("model_aliases", ())), os.environ.get("LLMGATE_MODEL_ALIASES", ""))
 
 
 def blocked(config: GatewayConfig | None) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ async def simulated(
     overrides = {
         path: value for path, value in configuration.overrides(ctx, flags).items() if path != ("default_backend",)
     }
-    config = load(Places(), overrides).checked()
+    config = load(Places(), overrides, configuration.given_rewrites(flags)).checked()
     plugins = load_all(flags.get("plugin_files", ()), configuration.blocked(config))
     offering = {name: cls for name, cls in plugins.connectors.items() if hasattr(cls, "simulator")}
     if not offering:

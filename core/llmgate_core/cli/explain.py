@@ -12,8 +12,11 @@ from . import configuration
 
 if TYPE_CHECKING:
     from ..app import Gateway
+    from ..config import GatewayConfig
+    from ..policies.rewrites import Step
     from ..request import GatewayRequest
     from ..selector import Branch
+    from ..settings import KeyPath
 
 EMPTY_BODY = b'{"model":"","messages":[{"role":"user","content":"..."}]}'
 
@@ -59,7 +62,7 @@ def explain(gateway: Gateway, text: str, data: bytes) -> dict[str, Any]:
     plan = gateway.route(text)
     return {
         "asked": text,
-        "force_model": gateway.config.force_model,
+        "steps": [_step(step, gateway.config) for step in gateway.config.expansion.expand(text).steps],
         "plan": str(plan),
         "strategy": STRATEGIES[plan.operator],
         "branches": [branch_steps(gateway, request, branch) for branch in plan.branches],
@@ -103,11 +106,23 @@ def branch_steps(gateway: Gateway, request: GatewayRequest, branch: Branch) -> d
     }
 
 
+def _step(step: Step, config: GatewayConfig) -> dict[str, Any]:
+    """What replaced the selector, where that is configured, and with what."""
+    path: KeyPath = (step.kind,)
+    shown: dict[str, Any] = {}
+    if step.rule is not None:
+        path, shown = ("model_aliases", step.rule), {"pattern": config.model_aliases[step.rule].pattern}
+    elif step.name is not None:
+        path, shown = ("failover_routes", step.name), {"name": step.name}
+    return {"step": step.kind, "where": config.problem(path, "").where, **shown, "selector": step.text}
+
+
 def told(steps: dict[str, Any]) -> list[str]:
     """The same for people: one line a step."""
     lines = [f"asked for     {steps['asked']}"]
-    if steps["force_model"]:
-        lines.append(f"force_model   {steps['force_model']}")
+    for step in steps["steps"]:
+        why = f"`{step['pattern']}`, " if "pattern" in step else ""
+        lines.append(f"{step['step']:<13} {step['selector']}  ({why}{step['where']})")
     lines.append(f"plan          {steps['plan']}")
     branches = steps["branches"]
     if len(branches) > 1:

@@ -5,7 +5,6 @@ Nothing is kept between requests. What the newest tool results say decides, so i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
@@ -13,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 from ..connectors import Verdict
 from ..dialects import chat, chat_turn
 from ..dialects.chat_turn import Turn
-from ..regexes import regex_problem
+from ..regexes import compile_pattern
 from ..request import Dialect, GatewayRequest, Params
 from ..selector import Leaf
 from ..settings import Fault, Meta
@@ -65,9 +64,12 @@ class EditPrecisionSettings:
     def faults(self) -> list[Fault]:
         """What is wrong with it beyond types and bounds."""
         pattern = self.exclude_agents_regex
-        problem = regex_problem(pattern) if pattern is not None else None
-        path = ("exclude_agents_regex",)
-        return [(path, f"`edit_precision.exclude_agents_regex`: {problem}")] if problem else []
+        try:
+            if pattern is not None:
+                compile_pattern(pattern)
+        except ValueError as error:
+            return [(("exclude_agents_regex",), f"`edit_precision.exclude_agents_regex`: {error}")]
+        return []
 
     def temperature_for(self, model: str) -> float:
         """The temperature for a model, by the first word of `model_temperatures` that is in its name."""
@@ -87,7 +89,7 @@ class EditPrecision:
         self._shipped = shipped() if settings.enabled else ShippedPatterns((), {})
         self._patterns = (*settings.patterns, *self._shipped.patterns) if settings.enabled else ()
         self._words = words_of(self._patterns)
-        self._excluded = re.compile(settings.exclude_agents_regex) if settings.exclude_agents_regex else None
+        self._excluded = compile_pattern(settings.exclude_agents_regex) if settings.exclude_agents_regex else None
 
     def apply(self, request: GatewayRequest, leaf: Leaf, params: Params) -> Verdict:
         """The parameters, with a temperature added where an edit has failed and the request's own is not as low."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -25,12 +25,14 @@ class Names:
         aliases: other names, each with the full name that it stands for.
         default: `BACKEND[:MODEL]`, who serves a selector that names no backend. MODEL is what the model name
             `default` stands for.
+        routes: names that stand for whole selectors, and so for no model.
     """
 
     enabled: tuple[str, ...]
     disabled: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     default: str | None = None
+    routes: Collection[str] = ()
 
     @cached_property
     def candidates(self) -> Mapping[str, tuple[str, ...]]:
@@ -87,12 +89,21 @@ def _resolve(leaf: Leaf, names: Names) -> Leaf:
 
 
 def _at_default(leaf: Leaf, names: Names) -> Leaf:
+    if leaf.model in names.routes:
+        raise SelectorError(_stands_alone(leaf.model), str(leaf), 0)
     default = _default(leaf, names)
     if default is None:
         raise _not_found(f"no backend is named and there is no default backend; {_advice(leaf.model, names)}", leaf)
     # Only this word: other bare names are models of the default backend, as `GET /v1/models` lists them.
     model = names.default_model if leaf.model == "default" and names.default_model else leaf.model
     return Leaf(default, model, leaf.query)
+
+
+def _stands_alone(route: str) -> str:
+    return (
+        f"`{route}` is a route (`failover_routes`), which stands alone, without a query and other branches; "
+        f"write out what it stands for, or `BACKEND:{route}` for a model of that name"
+    )
 
 
 def _default(leaf: Leaf, names: Names) -> str | None:
