@@ -96,7 +96,8 @@ def test_a_route_that_names_a_route(tmp_path: Path) -> None:
     found = told(tmp_path, "failover_routes:\n  a: 'acme:m'\n  b: a\n  c: c\n  d: acme:m|a\n")
     assert found == [
         f"config.yaml:{line}: `failover_routes.{name}`: `{other}` is a route (`failover_routes`), which stands alone, "
-        f"without a query and other branches; write out what it stands for, or `BACKEND:{other}` for a model of that name"
+        "without a query and other branches; write out what it stands for, or "
+        f"`BACKEND:{other}` for a model of that name"
         for line, name, other in ((4, "b", "a"), (5, "c", "c"), (6, "d", "a"))
     ]
 
