@@ -30,6 +30,7 @@ from .sections import (
     ParametersConfig,
     PluginsConfig,
     ServerConfig,
+    StreamingConfig,
     TimeoutsConfig,
     decode_section,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "Places",
     "PluginsConfig",
     "ServerConfig",
+    "StreamingConfig",
     "TimeoutsConfig",
     "advise",
     "config_schema",

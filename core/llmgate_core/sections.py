@@ -175,6 +175,20 @@ class FailureHandlingConfig:
 
 
 @dataclass(frozen=True)
+class StreamingConfig:
+    """What a streaming request gets while its answer is awaited."""
+
+    keepalive: Annotated[
+        Literal["never", "early"],
+        Meta(
+            description="`never` keeps the status honest; `early` sends comments meanwhile, and what fails after the "
+            "first is told in the stream."
+        ),
+    ] = "never"
+    keepalive_interval_seconds: Annotated[float, Meta(gt=0, description="Seconds before each comment.")] = 8.0
+
+
+@dataclass(frozen=True)
 class ParametersConfig:
     """What happens to a parameter in a selector's query that is unknown or out of range."""
 
@@ -301,6 +315,7 @@ class CommonSections:
     ] = field(default_factory=dict)
     timeouts: TimeoutsConfig = TimeoutsConfig()
     failure_handling: FailureHandlingConfig = FailureHandlingConfig()
+    streaming: StreamingConfig = StreamingConfig()
     parameters: ParametersConfig = ParametersConfig()
     edit_precision: EditPrecisionSettings = field(default_factory=EditPrecisionSettings)
     logging: LoggingConfig = LoggingConfig()

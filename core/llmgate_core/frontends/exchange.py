@@ -22,6 +22,9 @@ Send = Callable[[Message], Awaitable[None]]
 CHUNKS_PER_TURN = 32
 
 
+STREAM_HEADERS = {"x-accel-buffering": "no", "cache-control": "no-cache"}
+"""Reverse proxies such as nginx collect a stream otherwise."""
+
 SHUTTING_DOWN = RequestError(
     "the gateway is shutting down; send the request again", status=503, code="shutting_down", retry_after=1
 )
@@ -98,10 +101,7 @@ class HangUp:
 
 async def relay(answer: Answer, send: Send, record: RequestRecord) -> None:
     """Sends an answer as it comes. A stream that breaks off is told as one, never as a success."""
-    headers = answer.headers
-    if answer.stream:
-        # Reverse proxies such as nginx buffer otherwise.
-        headers |= {"x-accel-buffering": "no", "cache-control": "no-cache"}
+    headers = answer.headers | STREAM_HEADERS if answer.stream else answer.headers
     await send(
         {
             "type": "http.response.start",
@@ -110,13 +110,14 @@ async def relay(answer: Answer, send: Send, record: RequestRecord) -> None:
         }
     )
     if answer.stream:
-        await _relay_stream(answer, send, record)
+        await relay_stream(answer, send, record)
         return
     async for chunk in answer.chunks:
         await send({"type": "http.response.body", "body": chunk})
 
 
-async def _relay_stream(answer: Answer, send: Send, record: RequestRecord) -> None:
+async def relay_stream(answer: Answer, send: Send, record: RequestRecord) -> None:
+    """The body of a stream whose head has been sent."""
     watch = chat.StreamWatch()
     failure: GatewayError | None = None
     passed = 0
@@ -131,7 +132,7 @@ async def _relay_stream(answer: Answer, send: Send, record: RequestRecord) -> No
         failure = error
     except asyncio.CancelledError:
         if not watch.done:
-            await _last_words(watch, send, record)
+            await last_words(watch, send, record)
             raise
         # SDKs hang up when they have read `[DONE]`: that is no broken answer, and only the upstream's end is missing.
         record.outcome, record.error = "ok", ""
@@ -149,7 +150,7 @@ async def _relay_stream(answer: Answer, send: Send, record: RequestRecord) -> No
     await send({"type": "http.response.body", "body": b""})
 
 
-async def _last_words(watch: chat.StreamWatch, send: Send, record: RequestRecord) -> None:
+async def last_words(watch: chat.StreamWatch, send: Send, record: RequestRecord) -> None:
     """Tells a caller that the gateway is shutting down; one who has gone himself is told nothing."""
     if record.error == SHUTTING_DOWN.message and watch.at_boundary and not watch.finished:
         await send({"type": "http.response.body", "body": chat.error_event(SHUTTING_DOWN), "more_body": True})

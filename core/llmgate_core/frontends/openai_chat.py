@@ -10,6 +10,7 @@ from starlette.routing import Route
 from ..dialects import chat
 from ..errors import RequestError
 from ..request import GatewayRequest, RequestRecord
+from .early import relay_early
 from .exchange import HangUp, Receive, Scope, Send, read_body, relay
 from .rim import RECORD
 
@@ -62,8 +63,13 @@ class ChatCompletions:
             caller=record.caller,
             user_agent=headers.get("user-agent", ""),
         )
+        streaming = self._gateway.config.streaming
         async with HangUp(receive):
-            answer = await self._gateway.answer(request, record)
+            answering = self._gateway.answer(request, record)
+            if read.stream and streaming.keepalive == "early":
+                await relay_early(answering, send, record, streaming.keepalive_interval_seconds)
+                return
+            answer = await answering
             try:
                 await relay(answer, send, record)
             finally:
