@@ -286,6 +286,78 @@ def test_a_backend_that_keeps_failing_is_skipped_unless_it_is_the_only_one() -> 
     run(test())
 
 
+def opens_at_once(seconds: float = 100.0) -> Pacing:
+    return Pacing(circuit=CircuitRules(failures=1, seconds=seconds))
+
+
+@pytest.mark.parametrize(("operator", "expected"), [("|", ["a", "b"]), ("^", None), ("!", ["a", "b"])])
+def test_where_no_branch_is_ready_all_are_tried(operator: str, expected: list[str] | None) -> None:
+    async def test() -> None:
+        upstreams = {"a": failing("unavailable"), "b": failing("timeout")}
+        desk = Desk(upstreams, pacing=opens_at_once())
+        for _ in range(3):
+            ended = await desk.ask(f"a:m{operator}b:m")
+            assert ended.error is not None
+            assert expected is None or backends_of(ended) == expected
+        assert [len(upstream.arrivals) for upstream in upstreams.values()] == [3, 3]
+
+    run(test())
+
+
+def test_a_race_begins_without_a_leg_that_keeps_failing() -> None:
+    async def test() -> None:
+        upstreams = {"a": failing("unavailable"), "b": fine(), "c": fine(latency=1.0)}
+        desk = Desk(upstreams, pacing=opens_at_once())
+        await desk.ask("a:m")
+        ended = await desk.ask("[handicap=5]a:m![handicap=3]b:m!c:m")
+        assert (ended.error, ended.seconds, backends_of(ended)) == (None, 0.5, ["b"])
+        assert len(upstreams["a"].arrivals) == 1
+
+    run(test())
+
+
+def test_a_branch_that_began_to_fail_meanwhile_is_passed_over() -> None:
+    async def test() -> None:
+        upstreams = {"a": failing("timeout", latency=9.0), "b": failing("unavailable"), "c": fine()}
+        desk = Desk(upstreams, pacing=opens_at_once())
+        ended, _ = await asyncio.gather(desk.ask("a:m|b:m|c:m"), desk.ask("b:m", after=1.0))
+        assert (ended.error, backends_of(ended)) == (None, ["a", "c"])
+        upstreams["a"].arrivals.clear()
+        ended, _ = await asyncio.gather(desk.ask("a:n|b:n"), desk.ask("b:n", after=1.0))
+        assert backends_of(ended) == ["a", "b"]  # there is nobody else
+
+    run(test())
+
+
+def test_who_was_only_told_to_wait_says_nothing_about_the_backend() -> None:
+    async def test() -> None:
+        does = [Does(0.5, fails("rate_limited", 429, 60.0)), *[Does(1.0, fails("unavailable", 500))] * 9]
+        a = Upstream(lambda _: does[len(a.arrivals)])
+        desk = Desk({"a": a, "b": fine()}, pacing=Pacing(BackoffRules(30.0), CircuitRules(failures=2, seconds=10.0)))
+        await asyncio.gather(*(desk.ask("a:m|b:m") for _ in range(3)))
+        assert len(a.arrivals) == 3
+        await asyncio.sleep(20)
+        assert backends_of(await desk.ask("a:m|b:m")) == ["b"]  # the rate limit is not over
+        await asyncio.sleep(60)
+        assert backends_of(await desk.ask("a:m|b:m")) == ["a", "b"]
+        assert backends_of(await desk.ask("a:m|b:m")) == ["b"]
+
+    run(test())
+
+
+def test_who_has_waited_for_a_rate_limit_has_not_met_a_silent_backend() -> None:
+    async def test() -> None:
+        a = failing("rate_limited", 429, hint=20.0)
+        desk = Desk({"a": Upstream(a.does, RetryAfter(max_wait=30)), "b": fine()}, pacing=opens_at_once())
+        alone = await desk.ask("[ttft_timeout=5]a:m")
+        assert alone.error is not None
+        assert (alone.error.kind, alone.seconds) == ("timeout", 5.0)
+        assert [attempt.kind for attempt in alone.record.attempts] == ["rate_limited"]
+        assert backends_of(await desk.ask("a:m|b:m")) == ["a", "b"]
+
+    run(test())
+
+
 # --- anything, against anything ---------------------------------------------------------------------------------------
 
 KINDS_OF_FAILURE = st.sampled_from(get_args(Kind))

@@ -87,7 +87,7 @@ class Executor:
             return await strategies.parallel(branches, attempt)
         if plan.operator == "^":
             branches = strategies.drawn(branches, self._chance)
-        return await strategies.failover(branches, attempt, self._may_follow)
+        return await strategies.failover(branches, attempt, self._may_follow, self._ready)
 
     def backend_of(self, leaf: Leaf) -> Backend:
         """The backend that a resolved leaf names."""
@@ -156,7 +156,7 @@ class Executor:
             is_last=is_only and branch.ttft_timeout is None,
             hold_seconds=None if races or branch.ttft_timeout else self._hold_seconds,
         )
-        with backend.circuit(leaf.model).watching(self._monotonic):
+        with backend.circuit(leaf.model).watching(self._monotonic, errand.said):
             answer = await self._within(branch, errand, journey.spending)
         record.served_by = errand.attempts[-1]
         answer.headers |= prepared.headers
@@ -174,8 +174,8 @@ class Executor:
             if not limit.expired():
                 raise
             told = f"backend `{errand.backend.name}` said nothing within {branch.ttft_timeout:g} s (`ttft_timeout`)"
-            for attempt in errand.attempts[-1:]:
-                attempt.kind, attempt.message = "timeout", told
+            if errand.attempts and errand.said() is None:  # else it has answered, and the rest was waiting
+                errand.attempts[-1].kind, errand.attempts[-1].message = "timeout", told
             raise ConnectorError("timeout", told) from None
 
 
