@@ -17,7 +17,7 @@ from tests.virtual import Desk, Does, Ended, Upstream, run
 from llmgate_core import BackoffRules, ConnectorError, Kind, RetryAfter
 from llmgate_core.backends import Pacing
 from llmgate_core.circuit import CircuitRules
-from llmgate_core.errors import KINDS
+from llmgate_core.errors import KINDS, RequestError
 from llmgate_core.executor import Budget
 from llmgate_core.model_facts import Facts
 from llmgate_core.selector import Branch, Leaf
@@ -200,6 +200,54 @@ def test_the_last_that_reached_an_upstream_decides(failures: list[ConnectorError
 def test_the_soonest_time_to_come_back_is_told() -> None:
     first, second = fails("rate_limited", 429, 7.0), fails("rate_limited", 429, 60.0)
     assert decisive([first, second]).retry_after == 7.0
+
+
+# --- who is too small --------------------------------------------------------------------------------------------
+
+LIMITED = "[max_context=5]a:m{operator}b:m{operator}[max_context=9000]c:m"
+
+
+@pytest.mark.parametrize("operator", ["|", "^", "!"])
+def test_a_branch_that_is_too_small_for_the_request_is_not_asked(operator: str) -> None:
+    upstreams = {"a": fine(0.1), "b": failing("unavailable"), "c": fine(3.0)}
+    ended = asked(upstreams, LIMITED.format(operator=operator))
+    assert (ended.error, upstreams["a"].arrivals) == (None, [])
+    assert backends_of(ended)[-1] == "c"
+
+
+def test_the_only_branch_that_is_large_enough_is_waited_for() -> None:
+    limited = Upstream(lambda when: Does(0.5, fails("rate_limited", 429, 3.0) if not when else None), RetryAfter(10))
+    ended = asked({"a": fine(), "b": limited}, "[max_context=5]a:m|b:m")
+    assert (ended.error, ended.seconds, backends_of(ended)) == (None, 4.0, ["b", "b"])
+
+
+def test_a_branch_that_is_large_enough_is_tried_though_it_keeps_failing() -> None:
+    async def test() -> None:
+        upstreams = {"a": fine(), "b": failing("unavailable")}
+        desk = Desk(upstreams, pacing=opens_at_once())
+        for _ in range(2):
+            assert (await desk.ask("[max_context=5]a:m|b:m")).error is not None
+        assert [len(upstream.arrivals) for upstream in upstreams.values()] == [0, 2]
+
+    run(test())
+
+
+@pytest.mark.parametrize("selector", ["[max_context=5]a:m", "[max_context=5]a:m|[max_context=6]b:m"])
+def test_where_every_branch_is_too_small_nobody_is_asked(selector: str) -> None:
+    upstreams = {"a": fine(), "b": fine()}
+    with pytest.raises(RequestError, match="estimated"):
+        asked(upstreams, selector)
+    assert not any(upstream.arrivals for upstream in upstreams.values())
+
+
+def test_what_is_known_of_a_model_leaves_no_branch_out() -> None:
+    async def test() -> None:
+        a = fine()
+        desk = Desk({"a": a, "b": fine()})
+        desk.backends["a.default"].model_facts = {"m": Facts(context=1)}
+        assert backends_of(await desk.ask("a:m|[max_context=9000]b:m")) == ["a"]
+
+    run(test())
 
 
 # --- by weight ---------------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from . import max_context, strategies
 from . import policies as policy_chain
-from . import strategies
 from .attempts import Answer, Attempts, Budget, Errand, Spending
 from .backends import Backend, Backends
 from .connectors import ModelInfo, Policy
@@ -72,7 +72,7 @@ class Executor:
         """The committed answer to `request`; `record` gets one Attempt for each try.
 
         Raises:
-            RequestError: a policy refuses the request.
+            RequestError: a policy refuses the request, or it is estimated too large for every branch.
             ConnectorError: every branch failed; the decisive failure, with nothing secret in it.
         """
         journey = _Journey(request, record, Spending(self._budget, record, self._monotonic))
@@ -80,7 +80,10 @@ class Executor:
         async def attempt(branch: Branch, *, is_last: bool = False, races: bool = False) -> Answer:
             return await self._try(journey, branch, is_last=is_last, races=races)
 
-        branches = self._ready(plan.branches)
+        fitting = max_context.fit(plan, request.body)
+        for left_out in fitting.left_out:
+            logger.debug("%s left out, as it has some %d tokens: %s", request.id, fitting.tokens, left_out)
+        branches = self._ready(fitting.branches)
         if len(branches) == 1:
             return await attempt(branches[0], is_last=True)
         if plan.operator == "!":
