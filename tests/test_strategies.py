@@ -7,7 +7,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -195,6 +195,13 @@ def test_the_budget_is_one_for_the_whole_plan() -> None:
 )
 def test_the_last_that_reached_an_upstream_decides(failures: list[ConnectorError], told: int) -> None:
     assert decisive(failures) is failures[told]
+
+
+@pytest.mark.parametrize("mark", [{"status": 503}, {"type": "overloaded"}, {"code": "busy"}])
+def test_a_status_a_type_or_a_code_shows_that_an_upstream_was_reached(mark: dict[str, Any]) -> None:
+    reached, never = ConnectorError("unavailable", "it said so", **mark), fails("unavailable")
+    assert decisive([reached, never]) is reached
+    assert decisive([never, reached, never]) is reached
 
 
 def test_the_soonest_time_to_come_back_is_told() -> None:
