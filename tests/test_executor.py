@@ -15,7 +15,7 @@ import pytest
 from llmgate_core.app import Gateway, make_policies
 from llmgate_core.connectors import UpstreamCall
 from llmgate_core.credentials import Credential, CredentialProvider, CredentialStatus
-from llmgate_core.errors import ConnectorError
+from llmgate_core.errors import ConnectorError, Kind
 from llmgate_core.executor import Budget, Executor
 from llmgate_core.observe import configure
 from llmgate_core.openai_compatible import OpenAICompatible
@@ -158,6 +158,35 @@ def test_a_second_rejection_is_final(gateway: GatewayFactory) -> None:
             assert len(running.upstream.requests) == 2
 
     run(test())
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "is_renewed"),
+    [
+        ("auth", 401, True),
+        ("auth", None, True),  # it was told inside a success
+        ("auth", 400, False),
+        ("auth", 403, False),
+        ("auth", 500, False),
+        ("denied", 401, False),
+        ("denied", None, False),
+    ],
+)
+def test_another_credential_is_asked_for_where_this_one_was_refused(
+    gateway: GatewayFactory, kind: Kind, status: int | None, is_renewed: bool
+) -> None:
+    used: list[str] = []
+
+    async def send(self: Acme, call: UpstreamCall) -> Any:
+        used.append(call.credential.headers["authorization"])
+        raise ConnectorError(kind, "no", status=status)
+
+    async def test() -> None:
+        async with gateway(in_turn(OK), connector=acme(NoRetry(), send=send)) as running:
+            assert (await running.chat()).status_code >= 400
+
+    run(test())
+    assert used == ["Bearer token-number-1", "Bearer token-number-2"][: 1 + is_renewed]
 
 
 def test_a_key_that_cannot_be_renewed_is_not_sent_twice(gateway: GatewayFactory) -> None:

@@ -30,6 +30,7 @@ LEVELS = (
         "secret",
         "wire",
         "token_estimate",
+        "max_context",
         "sse",
         "faults",
         "regexes",

@@ -25,6 +25,7 @@ from llmgate_core.cli import main
 from llmgate_core.config import Places, decode_extra, load
 from llmgate_core.dialects import chat
 from llmgate_core.errors import KINDS, ConnectorError, GatewayError, RequestError
+from llmgate_core.max_context import fit
 from llmgate_core.plugins import load as load_plugins
 from llmgate_core.plugins import settings_type
 from llmgate_core.policies.uri_params import UriParams, UriParamsSettings
@@ -321,6 +322,8 @@ def selectors() -> Section:
 
     for text in SELECTORS:
         yield (text[:30].replace("\x07", "<BEL>") or "(empty)"), raised(partial(read, text))
+    plan = parse("[max_context=8]acme:m|[max_context=9]acme:n")
+    yield str(plan), raised(partial(fit, plan, Body(b'{"messages":[{"role":"user","content":"%b"}]}' % (b"word " * 9))))
 
 
 QUERIES = ["temperature=9", "temperature=warm", "temperatur=1", "frobnicate=1", "reasoning_effort=some", "seed=1.5"]

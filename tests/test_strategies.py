@@ -7,7 +7,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +17,7 @@ from tests.virtual import Desk, Does, Ended, Upstream, run
 from llmgate_core import BackoffRules, ConnectorError, Kind, RetryAfter
 from llmgate_core.backends import Pacing
 from llmgate_core.circuit import CircuitRules
-from llmgate_core.errors import KINDS
+from llmgate_core.errors import KINDS, RequestError
 from llmgate_core.executor import Budget
 from llmgate_core.model_facts import Facts
 from llmgate_core.selector import Branch, Leaf
@@ -197,9 +197,64 @@ def test_the_last_that_reached_an_upstream_decides(failures: list[ConnectorError
     assert decisive(failures) is failures[told]
 
 
+@pytest.mark.parametrize("mark", [{"status": 503}, {"type": "overloaded"}, {"code": "busy"}])
+def test_a_status_a_type_or_a_code_shows_that_an_upstream_was_reached(mark: dict[str, Any]) -> None:
+    reached, never = ConnectorError("unavailable", "it said so", **mark), fails("unavailable")
+    assert decisive([reached, never]) is reached
+    assert decisive([never, reached, never]) is reached
+
+
 def test_the_soonest_time_to_come_back_is_told() -> None:
     first, second = fails("rate_limited", 429, 7.0), fails("rate_limited", 429, 60.0)
     assert decisive([first, second]).retry_after == 7.0
+
+
+# --- who is too small --------------------------------------------------------------------------------------------
+
+LIMITED = "[max_context=5]a:m{operator}b:m{operator}[max_context=9000]c:m"
+
+
+@pytest.mark.parametrize("operator", ["|", "^", "!"])
+def test_a_branch_that_is_too_small_for_the_request_is_not_asked(operator: str) -> None:
+    upstreams = {"a": fine(0.1), "b": failing("unavailable"), "c": fine(3.0)}
+    ended = asked(upstreams, LIMITED.format(operator=operator))
+    assert (ended.error, upstreams["a"].arrivals) == (None, [])
+    assert backends_of(ended)[-1] == "c"
+
+
+def test_the_only_branch_that_is_large_enough_is_waited_for() -> None:
+    limited = Upstream(lambda when: Does(0.5, fails("rate_limited", 429, 3.0) if not when else None), RetryAfter(10))
+    ended = asked({"a": fine(), "b": limited}, "[max_context=5]a:m|b:m")
+    assert (ended.error, ended.seconds, backends_of(ended)) == (None, 4.0, ["b", "b"])
+
+
+def test_a_branch_that_is_large_enough_is_tried_though_it_keeps_failing() -> None:
+    async def test() -> None:
+        upstreams = {"a": fine(), "b": failing("unavailable")}
+        desk = Desk(upstreams, pacing=opens_at_once())
+        for _ in range(2):
+            assert (await desk.ask("[max_context=5]a:m|b:m")).error is not None
+        assert [len(upstream.arrivals) for upstream in upstreams.values()] == [0, 2]
+
+    run(test())
+
+
+@pytest.mark.parametrize("selector", ["[max_context=5]a:m", "[max_context=5]a:m|[max_context=6]b:m"])
+def test_where_every_branch_is_too_small_nobody_is_asked(selector: str) -> None:
+    upstreams = {"a": fine(), "b": fine()}
+    with pytest.raises(RequestError, match="estimated"):
+        asked(upstreams, selector)
+    assert not any(upstream.arrivals for upstream in upstreams.values())
+
+
+def test_what_is_known_of_a_model_leaves_no_branch_out() -> None:
+    async def test() -> None:
+        a = fine()
+        desk = Desk({"a": a, "b": fine()})
+        desk.backends["a.default"].model_facts = {"m": Facts(context=1)}
+        assert backends_of(await desk.ask("a:m|[max_context=9000]b:m")) == ["a"]
+
+    run(test())
 
 
 # --- by weight ---------------------------------------------------------------------------------------------------
@@ -282,6 +337,78 @@ def test_a_backend_that_keeps_failing_is_skipped_unless_it_is_the_only_one() -> 
         served = Counter(backends_of(ended)[-1] for ended in await asyncio.gather(*half_open))
         assert served == {"a": 1, "b": 4}
         assert backends_of(await desk.ask("a:m|b:m")) == ["a"]
+
+    run(test())
+
+
+def opens_at_once(seconds: float = 100.0) -> Pacing:
+    return Pacing(circuit=CircuitRules(failures=1, seconds=seconds))
+
+
+@pytest.mark.parametrize(("operator", "expected"), [("|", ["a", "b"]), ("^", None), ("!", ["a", "b"])])
+def test_where_no_branch_is_ready_all_are_tried(operator: str, expected: list[str] | None) -> None:
+    async def test() -> None:
+        upstreams = {"a": failing("unavailable"), "b": failing("timeout")}
+        desk = Desk(upstreams, pacing=opens_at_once())
+        for _ in range(3):
+            ended = await desk.ask(f"a:m{operator}b:m")
+            assert ended.error is not None
+            assert expected is None or backends_of(ended) == expected
+        assert [len(upstream.arrivals) for upstream in upstreams.values()] == [3, 3]
+
+    run(test())
+
+
+def test_a_race_begins_without_a_leg_that_keeps_failing() -> None:
+    async def test() -> None:
+        upstreams = {"a": failing("unavailable"), "b": fine(), "c": fine(latency=1.0)}
+        desk = Desk(upstreams, pacing=opens_at_once())
+        await desk.ask("a:m")
+        ended = await desk.ask("[handicap=5]a:m![handicap=3]b:m!c:m")
+        assert (ended.error, ended.seconds, backends_of(ended)) == (None, 0.5, ["b"])
+        assert len(upstreams["a"].arrivals) == 1
+
+    run(test())
+
+
+def test_a_branch_that_began_to_fail_meanwhile_is_passed_over() -> None:
+    async def test() -> None:
+        upstreams = {"a": failing("timeout", latency=9.0), "b": failing("unavailable"), "c": fine()}
+        desk = Desk(upstreams, pacing=opens_at_once())
+        ended, _ = await asyncio.gather(desk.ask("a:m|b:m|c:m"), desk.ask("b:m", after=1.0))
+        assert (ended.error, backends_of(ended)) == (None, ["a", "c"])
+        upstreams["a"].arrivals.clear()
+        ended, _ = await asyncio.gather(desk.ask("a:n|b:n"), desk.ask("b:n", after=1.0))
+        assert backends_of(ended) == ["a", "b"]  # there is nobody else
+
+    run(test())
+
+
+def test_who_was_only_told_to_wait_says_nothing_about_the_backend() -> None:
+    async def test() -> None:
+        does = [Does(0.5, fails("rate_limited", 429, 60.0)), *[Does(1.0, fails("unavailable", 500))] * 9]
+        a = Upstream(lambda _: does[len(a.arrivals)])
+        desk = Desk({"a": a, "b": fine()}, pacing=Pacing(BackoffRules(30.0), CircuitRules(failures=2, seconds=10.0)))
+        await asyncio.gather(*(desk.ask("a:m|b:m") for _ in range(3)))
+        assert len(a.arrivals) == 3
+        await asyncio.sleep(20)
+        assert backends_of(await desk.ask("a:m|b:m")) == ["b"]  # the rate limit is not over
+        await asyncio.sleep(60)
+        assert backends_of(await desk.ask("a:m|b:m")) == ["a", "b"]
+        assert backends_of(await desk.ask("a:m|b:m")) == ["b"]
+
+    run(test())
+
+
+def test_who_has_waited_for_a_rate_limit_has_not_met_a_silent_backend() -> None:
+    async def test() -> None:
+        a = failing("rate_limited", 429, hint=20.0)
+        desk = Desk({"a": Upstream(a.does, RetryAfter(max_wait=30)), "b": fine()}, pacing=opens_at_once())
+        alone = await desk.ask("[ttft_timeout=5]a:m")
+        assert alone.error is not None
+        assert (alone.error.kind, alone.seconds) == ("timeout", 5.0)
+        assert [attempt.kind for attempt in alone.record.attempts] == ["rate_limited"]
+        assert backends_of(await desk.ask("a:m|b:m")) == ["a", "b"]
 
     run(test())
 

@@ -20,7 +20,7 @@ from .backoff import Turn
 from .connectors import UpstreamCall, UpstreamReply
 from .credentials import Credential
 from .dialects import chat, failures
-from .errors import ConnectorError, RequestError
+from .errors import ConnectorError, Kind, RequestError
 from .observe import Redactor
 from .request import Attempt, GatewayRequest, RequestRecord
 from .secret import Striker
@@ -101,6 +101,10 @@ class Errand:
         self.record.attempts.append(attempt)
         self.attempts.append(attempt)
         return attempt
+
+    def said(self) -> Kind | None:
+        """How the backend itself has failed at last; None where it was not asked."""
+        return self.attempts[-1].kind if self.attempts else None
 
     def call(self, credential: Credential) -> UpstreamCall:
         """What the connector is asked to send."""

@@ -17,6 +17,9 @@ State = Literal["closed", "open", "half-open"]
 FAILING: frozenset[Kind] = frozenset({"auth", "unavailable", "timeout", "protocol", "bug"})
 """Failures that say something about the backend; any other answer shows that it works."""
 
+SILENT: frozenset[Kind | None] = frozenset({"disabled", None})
+"""What says nothing: the backend was not asked."""
+
 
 @dataclass(frozen=True)
 class CircuitRules:
@@ -34,14 +37,19 @@ class CircuitRules:
 
 
 class Circuit:
-    """Closed: all may go. Open: nobody. Half-open, once the time is over: one may, and what becomes of it decides."""
+    """Closed: all may go. Open: nobody. Half-open, once the time is over: one may, and what becomes of it decides.
+
+    Attempts may overlap, and some go without having asked. One that fails after the circuit has opened behind its
+    back says nothing new; one that succeeds always does.
+    """
 
     def __init__(self, rules: CircuitRules = CircuitRules()) -> None:
         self._rules = rules
         self._failures = 0
         self._until: float | None = None
         self._seconds = rules.seconds
-        self._is_tried = False
+        self._openings = 0
+        self._probes = 0
 
     def state(self, now: float) -> State:
         """What it is at this moment."""
@@ -52,36 +60,39 @@ class Circuit:
     def allows(self, now: float) -> bool:
         """Whether another request is worth sending."""
         state = self.state(now)
-        return state == "closed" or (state == "half-open" and not self._is_tried)
+        return state == "closed" or (state == "half-open" and not self._probes)
 
     @contextmanager
-    def watching(self, monotonic: Callable[[], float]) -> Iterator[None]:
-        """Takes note of what becomes of an attempt in its body; one that is cancelled tells nothing."""
-        tries = self.state(monotonic()) == "half-open"
-        self._is_tried = self._is_tried or tries
+    def watching(self, monotonic: Callable[[], float], said: Callable[[], Kind | None]) -> Iterator[None]:
+        """Takes note of what becomes of an attempt in its body; one that is cancelled tells nothing.
+
+        Args:
+            said: asked after a failure, for what the backend itself said at last; None where it was not asked.
+        """
+        openings, is_probe = self._openings, self.state(monotonic()) == "half-open"
+        self._probes += is_probe
         try:
             yield
-        except ConnectorError as error:
-            if error.kind in FAILING:
-                self.failed(monotonic())
-            elif error.kind != "disabled":
-                self.succeeded()
+        except ConnectorError:
+            kind = said()
+            if kind in FAILING and openings == self._openings:
+                self._failed(monotonic())
+            elif kind not in FAILING | SILENT:
+                self._succeeded()
             raise
         else:
-            self.succeeded()
+            self._succeeded()
         finally:
-            if tries:
-                self._is_tried = False
+            self._probes -= is_probe
 
-    def succeeded(self) -> None:
-        """The backend works."""
+    def _succeeded(self) -> None:
         self._failures, self._until, self._seconds = 0, None, self._rules.seconds
 
-    def failed(self, now: float) -> None:
-        """It does not."""
+    def _failed(self, now: float) -> None:
         self._failures += 1
         state = self.state(now)
         if state == "half-open":
             self._seconds = min(2 * self._seconds, self._rules.longest)
         if state == "half-open" or (state == "closed" and self._failures >= self._rules.failures):
             self._until = now + self._seconds
+            self._openings += 1

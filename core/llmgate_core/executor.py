@@ -10,8 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from . import max_context, strategies
 from . import policies as policy_chain
-from . import strategies
 from .attempts import Answer, Attempts, Budget, Errand, Spending
 from .backends import Backend, Backends
 from .connectors import ModelInfo, Policy
@@ -72,7 +72,7 @@ class Executor:
         """The committed answer to `request`; `record` gets one Attempt for each try.
 
         Raises:
-            RequestError: a policy refuses the request.
+            RequestError: a policy refuses the request, or it is estimated too large for every branch.
             ConnectorError: every branch failed; the decisive failure, with nothing secret in it.
         """
         journey = _Journey(request, record, Spending(self._budget, record, self._monotonic))
@@ -80,14 +80,17 @@ class Executor:
         async def attempt(branch: Branch, *, is_last: bool = False, races: bool = False) -> Answer:
             return await self._try(journey, branch, is_last=is_last, races=races)
 
-        branches = self._ready(plan.branches)
+        fitting = max_context.fit(plan, request.body)
+        for left_out in fitting.left_out:
+            logger.debug("%s left out, as it has some %d tokens: %s", request.id, fitting.tokens, left_out)
+        branches = self._ready(fitting.branches)
         if len(branches) == 1:
             return await attempt(branches[0], is_last=True)
         if plan.operator == "!":
             return await strategies.parallel(branches, attempt)
         if plan.operator == "^":
             branches = strategies.drawn(branches, self._chance)
-        return await strategies.failover(branches, attempt, self._may_follow)
+        return await strategies.failover(branches, attempt, self._may_follow, self._ready)
 
     def backend_of(self, leaf: Leaf) -> Backend:
         """The backend that a resolved leaf names."""
@@ -156,7 +159,7 @@ class Executor:
             is_last=is_only and branch.ttft_timeout is None,
             hold_seconds=None if races or branch.ttft_timeout else self._hold_seconds,
         )
-        with backend.circuit(leaf.model).watching(self._monotonic):
+        with backend.circuit(leaf.model).watching(self._monotonic, errand.said):
             answer = await self._within(branch, errand, journey.spending)
         record.served_by = errand.attempts[-1]
         answer.headers |= prepared.headers
@@ -174,8 +177,8 @@ class Executor:
             if not limit.expired():
                 raise
             told = f"backend `{errand.backend.name}` said nothing within {branch.ttft_timeout:g} s (`ttft_timeout`)"
-            for attempt in errand.attempts[-1:]:
-                attempt.kind, attempt.message = "timeout", told
+            if errand.attempts and errand.said() is None:  # else it has answered, and the rest was waiting
+                errand.attempts[-1].kind, errand.attempts[-1].message = "timeout", told
             raise ConnectorError("timeout", told) from None
 
 

@@ -45,13 +45,20 @@ class Attempt(Protocol[A_co]):
 MayFollow = Callable[[ConnectorError, Branch, Branch], bool]
 """Whether, after a failure of the first branch, the second may be tried."""
 
+Ready = Callable[[Sequence[Branch]], Sequence[Branch]]
+"""Which of these branches, at least one, are worth trying at this moment."""
 
-async def failover(branches: Sequence[Branch], attempt: Attempt[A], may_follow: MayFollow) -> A:
-    """The answer of the first branch, from left to right, that has one; raises the decisive failure of all."""
+
+async def failover(branches: Sequence[Branch], attempt: Attempt[A], may_follow: MayFollow, ready: Ready) -> A:
+    """The answer of the first branch, from left to right, that has one; raises the decisive failure of all.
+
+    One that is not ready when its turn comes is tried after those that are.
+    """
     failures: list[ConnectorError] = []
     left = list(branches)
     while left:
-        branch = left.pop(0)
+        branch = ready(left)[0]
+        left.remove(branch)
         try:
             return await attempt(branch, is_last=not left)
         except ConnectorError as error:

@@ -542,6 +542,38 @@ def test_explain_shows_every_branch(run: Run, write: Write) -> None:
     ]
 
 
+LONG = '{"model": "x", "messages": [{"role": "user", "content": "%s"}]}' % ("word " * 100)
+
+
+def test_explain_tells_which_branch_a_request_is_too_large_for(run: Run, write: Write) -> None:
+    write(LOCAL)
+    body = str(write(LONG, "b.json"))
+    ended = run("explain", "[max_context=90]small|[max_context=900]large", "--body", body)
+    lines = ended.out.splitlines()
+    assert lines[3] == "estimate      the request has some 151 tokens"
+    too_large = "left out      the whole branch: the request is estimated larger than its `max_context`"
+    assert lines.index(too_large) == lines.index("note          max_context = 90") + 1
+    assert lines.count(too_large) == 1
+    steps = run("explain", "[max_context=90]small|large", "--body", body, "--json").json()
+    assert steps["estimated_tokens"] == 147
+    assert [branch["too_large"] for branch in steps["branches"]] == [True, False]
+    assert run("explain", "small|large", "--body", body, "--json").json()["estimated_tokens"] is None
+
+
+def test_explain_without_a_body_estimates_nothing(run: Run, write: Write) -> None:
+    write(LOCAL)
+    steps = run("explain", "[max_context=1]small", "--json").json()
+    assert (steps["estimated_tokens"], steps["branches"][0]["too_large"]) == (None, False)
+    assert "estimate" not in run("explain", "[max_context=1]small").out
+
+
+def test_explain_refuses_what_is_too_large_for_every_branch(run: Run, write: Write) -> None:
+    write(LOCAL)
+    ended = run("explain", "[max_context=90]small|[max_context=80]large", "--body", str(write(LONG, "b.json")))
+    assert (ended.status, ended.out) == (1, "")
+    assert "estimated at 151 tokens" in ended.err
+
+
 def test_explain_tells_what_the_model_does_not_take(run: Run, write: Write) -> None:
     write(f"{LOCAL}        model_facts: {{'*': {{refuses: [temperature]}}}}")
     ended = run("explain", "openai-compatible.local:small?temperature=0.2")

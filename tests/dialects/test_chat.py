@@ -271,6 +271,29 @@ def test_the_type_of_another_status_is_not_kept() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "status", "sort"),
+    [
+        ("rate_limited", 429, "theirs"),
+        ("quota", 429, "theirs"),
+        ("quota", 402, "insufficient_quota"),
+        ("quota", None, "insufficient_quota"),
+        ("denied", 403, "theirs"),
+        ("denied", 401, "permission_error"),
+        ("not_found", 400, "not_found_error"),
+        ("rate_limited", None, "rate_limit_error"),
+        ("unavailable", 503, "theirs"),
+        ("unavailable", 500, "server_error"),
+        ("bad_request", 422, "theirs"),
+        ("bad_request", None, "invalid_request_error"),
+    ],
+)
+def test_the_upstreams_type_is_told_where_its_status_is_ours(kind: Kind, status: int | None, sort: str) -> None:
+    error = ConnectorError(kind, "words", status=status, type="theirs")
+    assert fields(chat.error_answer(error))["type"] == sort
+    assert json.loads(chat.error_event(error).removeprefix(b"data: "))["error"]["type"] == sort
+
+
+@pytest.mark.parametrize(
     ("error", "status", "sort", "code", "retry"),
     [
         (RequestError("m", param="model"), 400, "invalid_request_error", "invalid_request", False),

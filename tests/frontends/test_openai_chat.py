@@ -408,6 +408,27 @@ def test_a_body_that_is_too_large_is_told_in_words(gateway: GatewayFactory) -> N
     run(test())
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_that_is_estimated_too_large_is_refused_before_anybody_is_asked(
+    gateway: GatewayFactory, stream: bool
+) -> None:
+    async def test() -> None:
+        async with gateway(plain) as running:
+            long = [{"role": "user", "content": "word " * 1000}]
+            reply = await running.chat(model="[max_context=900]m|[max_context=800]n", messages=long, stream=stream)
+            error = reply.json()["error"]
+            assert (reply.status_code, error["code"]) == (400, "context_length_exceeded")
+            assert (error["type"], error["param"]) == ("invalid_request_error", "messages")
+            assert reply.headers["x-should-retry"] == "false"
+            assert "estimated" in error["message"]
+            assert running.upstream.requests == []
+            assert (await running.finished()).outcome == "rejected"
+            reply = await running.chat(model="[max_context=900]m|[max_context=8000]n", messages=long)
+            assert (reply.status_code, running.upstream.requests[0].json()["model"]) == (200, "n")
+
+    run(test())
+
+
 # --- what the upstream says of a failure ---------------------------------------------------------------------
 
 

@@ -36,7 +36,7 @@ def command(ctx: click.Context, /, selector: str, body: Path | None, as_json: bo
     prepared = configuration.prepare(ctx, flags)
     gateway = create_app(prepared.config, plugins=prepared.plugins)
     try:
-        steps = explain(gateway, selector, body.read_bytes() if body else EMPTY_BODY)
+        steps = explain(gateway, selector, body.read_bytes() if body else None)
     except (RequestError, ConnectorError) as error:
         raise StartRefused(f"this request would be answered with an error:\n{error.message}", EXIT_FAILED) from None
     if as_json:
@@ -46,26 +46,36 @@ def command(ctx: click.Context, /, selector: str, body: Path | None, as_json: bo
         click.echo(line)
 
 
-def explain(gateway: Gateway, text: str, data: bytes) -> dict[str, Any]:
-    """The steps of one request as plain values; raises RequestError or ConnectorError where it would end."""
+def explain(gateway: Gateway, text: str, data: bytes | None) -> dict[str, Any]:
+    """The steps of one request as plain values; raises RequestError or ConnectorError where it would end.
+
+    Args:
+        data: the request's body; None where only the selector is asked about, so that its size is not either.
+    """
     from ..dialects import chat
     from ..errors import RequestError
+    from ..max_context import Fit, fit
     from ..request import GatewayRequest
     from ..wire import Body, JsonError
 
     try:
-        body = Body.parse(data).splice({"model": text})
+        body = Body.parse(EMPTY_BODY if data is None else data).splice({"model": text})
     except JsonError as error:
         raise RequestError(f"the request's body is not usable JSON: {error}") from None
     read = chat.read_request(body.bytes)
     request = GatewayRequest("req_explain", chat.DIALECT, "generate", text, read.body, read.stream, {})
     plan = gateway.route(text)
+    fitting = Fit(None, plan.branches) if data is None else fit(plan, read.body)
     return {
         "asked": text,
         "steps": [_step(step, gateway.config) for step in gateway.config.expansion.expand(text).steps],
         "plan": str(plan),
         "strategy": STRATEGIES[plan.operator],
-        "branches": [branch_steps(gateway, request, branch) for branch in plan.branches],
+        "estimated_tokens": fitting.tokens,
+        "branches": [
+            {**branch_steps(gateway, request, branch), "too_large": branch in fitting.left_out}
+            for branch in plan.branches
+        ],
     }
 
 
@@ -127,6 +137,8 @@ def told(steps: dict[str, Any]) -> list[str]:
     branches = steps["branches"]
     if len(branches) > 1:
         lines.append(f"strategy      {steps['strategy']}: {IN_WORDS[steps['strategy']]}")
+    if steps["estimated_tokens"] is not None:
+        lines.append(f"estimate      the request has some {steps['estimated_tokens']} tokens")
     for number, branch in enumerate(branches, 1):
         if len(branches) > 1:
             lines.append(f"branch {number}")
@@ -142,6 +154,8 @@ def told_branch(steps: dict[str, Any]) -> list[str]:
         f"model         {steps['model']}",
     ]
     lines += [f"note          {name} = {value:g}" for name, value in steps["notes"].items()]
+    if steps["too_large"]:
+        lines.append("left out      the whole branch: the request is estimated larger than its `max_context`")
     for name, settings in steps["parameters"].items():
         winner, *hidden = settings
         over = "".join(f", over {setting['layer']} {setting['value']!r}" for setting in hidden)

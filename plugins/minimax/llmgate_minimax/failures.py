@@ -21,28 +21,26 @@ class Meaning:
     """What one code stands for.
 
     Args:
-        status: the HTTP status that counts where the code comes inside a success.
         code: the word that clients know; None leaves it to the kind.
         advice: what to do next, where the upstream does not say.
     """
 
     kind: Kind
-    status: int
     code: str | None = None
     advice: str = ""
 
 
-FAULT = Meaning("unavailable", 500)
-TOO_FAST = Meaning("rate_limited", 429)
-PLAN_USED_UP = Meaning("quota", 429)
-FILTERED = Meaning("bad_request", 400, "content_filter")
+FAULT = Meaning("unavailable")
+TOO_FAST = Meaning("rate_limited")
+PLAN_USED_UP = Meaning("quota")
+FILTERED = Meaning("bad_request", "content_filter")
 
 CODES = {
     1000: FAULT,
-    1001: Meaning("timeout", 504),
+    1001: Meaning("timeout"),
     1002: TOO_FAST,
-    1004: Meaning("auth", 401),
-    1008: Meaning("quota", 402, advice="top up the account's balance"),
+    1004: Meaning("auth"),
+    1008: Meaning("quota", advice="top up the account's balance"),
     1013: FAULT,
     1024: FAULT,
     1026: FILTERED,
@@ -52,19 +50,18 @@ CODES = {
     1033: FAULT,
     1039: TOO_FAST,  # tokens per minute, says the documentation; others have met it as the size of one request
     1041: TOO_FAST,
-    1042: Meaning("bad_request", 400),
-    2013: Meaning("bad_request", 400),
+    1042: Meaning("bad_request"),
+    2013: Meaning("bad_request"),
     2045: TOO_FAST,
     2046: TOO_FAST,
     2047: TOO_FAST,
     2049: Meaning(
         "auth",
-        401,
         advice="a key works only in its own region: either `region` in the backend's `extra` is not the key's, "
         "or the key is wrong",
     ),
     2056: PLAN_USED_UP,
-    2061: Meaning("denied", 403, advice="the plan does not include this model"),
+    2061: Meaning("denied", advice="the plan does not include this model"),
     2067: PLAN_USED_UP,
 }
 
@@ -90,12 +87,16 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, now: float) -
 def reported(told: Mapping[str, Any], now: float) -> ConnectorError | None:
     """The failure that an answer with status 200, or one event of its stream, holds; None if none of MiniMax's.
 
-    A code other than 0 in `base_resp` is always one, whatever else is there.
+    A code other than 0 in `base_resp` is always one, whatever else is there. The failure has no HTTP status, as nobody
+    has answered with one; that the upstream has answered all the same shows in its `type`.
     """
     code, words = _said(told)
     if not code or ("base_resp" not in told and code not in CODES):
         return None
-    return _explained(ConnectorError("protocol", words), code, words, now)
+    error = told.get("error")
+    sort = error.get("type") if isinstance(error, dict) else None
+    failure = ConnectorError("protocol", words, type=sort if sort and isinstance(sort, str) else "error")
+    return _explained(failure, code, words, now)
 
 
 def _said(told: Mapping[str, Any]) -> tuple[int, str]:
@@ -123,7 +124,6 @@ def _explained(error: ConnectorError, code: int, words: str, now: float) -> Conn
     if meaning is None or error.status == OVERLOADED:
         return error
     error.kind, error.code = meaning.kind, meaning.code
-    error.status = error.status or meaning.status
     advice = meaning.advice
     if code == 2013:
         error.kind = _invalid(words)

@@ -15,7 +15,7 @@ from . import failures
 OPEN, CLOSE = "<think>", "</think>"
 REASONING = ("reasoning_content", "reasoning", "reasoning_details")
 LEAST_PROOF = 16
-"""Characters that must come again before content counts as a snapshot: a short piece may well repeat the one before."""
+"""Characters that must come again before pieces count as snapshots: a short piece may well repeat the one before."""
 
 
 # --- one text out of many pieces ------------------------------------------------------------------------------------
@@ -24,7 +24,9 @@ LEAST_PROOF = 16
 class Pieces:
     """A text that arrives as increments, or as snapshots of all that there is so far.
 
-    What starts with all that came before and is longer is a snapshot, until something else has been seen.
+    What starts with all that came before and is longer may be either. It is held until enough has come again to know,
+    or until a piece does not fit, or nothing more comes: then they were increments. Text that is told twice can be
+    read; text that is taken for a copy is lost.
 
     Args:
         snapshots: None where it is not known.
@@ -33,23 +35,39 @@ class Pieces:
     def __init__(self, snapshots: bool | None = None) -> None:
         self.text = ""
         self._snapshots = snapshots
+        self._doubtful: list[str] = []
+        self._again = 0  # characters that have come again
 
     @property
-    def proven(self) -> bool:
+    def in_snapshots(self) -> bool:
         """Whether these are snapshots beyond doubt."""
-        return self._snapshots is True and len(self.text) >= LEAST_PROOF
+        return self._snapshots is True
 
-    def add(self, value: str, least: int = 1) -> str:
-        """What is new in `value`; `least` characters must come again for a first snapshot."""
-        if self.text and value and self._snapshots is not False:
-            longer = len(value) > len(self.text) >= least
-            if value.startswith(self.text) and (self._snapshots or longer):
-                new = value[len(self.text) :]
-                self._snapshots, self.text = True, value
-                return new
+    def add(self, value: str, *, sure: bool = False) -> str:
+        """What is new in `value`; `sure` says that what may be a snapshot is one."""
+        before = self._doubtful[-1] if self._doubtful else self.text
+        if not value or not before or self._snapshots is False:
+            self.text += value
+            return value
+        if not value.startswith(before) or (value == before == self.text and not self._snapshots):
             self._snapshots = self._snapshots or False
-        self.text += value
-        return value
+            held = self.settle()
+            self.text += value
+            return held + value
+        self._doubtful.append(value)
+        self._again += len(before)
+        if not (self._snapshots or sure or self._again >= LEAST_PROOF):
+            return ""
+        new = value[len(self.text) :]
+        self._snapshots, self.text, self._doubtful = True, value, []
+        return new
+
+    def settle(self) -> str:
+        """What is held: it is told as increments."""
+        new = "".join(self._doubtful)
+        self._doubtful = []
+        self.text += new
+        return new
 
 
 class Reasoning:
@@ -63,14 +81,23 @@ class Reasoning:
     @property
     def in_snapshots(self) -> bool:
         """Whether some field of it has been shown to hold snapshots."""
-        return any(field.proven for field in self._fields.values())
+        return any(field.in_snapshots for field in self._fields.values())
 
     def add(self, name: str, value: str) -> str:
         """What of `value`, found in field `name`, has to be told."""
         if not value:
             return ""
         field = self._fields.setdefault(name, Pieces())
-        new = field.add(value)
+        return self._told_of(name, field, field.add(value))
+
+    def end(self) -> str:
+        """What was held back, once no more is expected."""
+        settled = [(name, field, new) for name, field in self._fields.items() if (new := field.settle())]
+        told = "".join(self._told_of(*one) for one in settled)
+        held, self._held = self._held, ""
+        return told if held.rstrip() == CLOSE else told + held
+
+    def _told_of(self, name: str, field: Pieces, new: str) -> str:
         told, text = self._told.lstrip(), field.text.lstrip()
         if not told:
             new = new.lstrip() if name == "think" else new
@@ -80,11 +107,6 @@ class Reasoning:
             new = ""
         self._told += new
         return self._without_tail(new)
-
-    def end(self) -> str:
-        """What was held back, once no more is expected."""
-        held, self._held = self._held, ""
-        return "" if held.rstrip() == CLOSE else held
 
     def _without_tail(self, new: str) -> str:
         text = self._held + new
@@ -160,9 +182,10 @@ class Choice:
     def mended(self, delta: dict[str, Any], last: bool) -> dict[str, Any]:
         """The delta as the client should have it; equal to the given one if nothing is wrong with it."""
         reasoning = "".join(self._reasoning.add(name, words(delta.get(name))) for name in REASONING)
-        thought, text = self._read(words(delta.get("content")), last)
+        ends = last or bool(delta.get("tool_calls"))
+        thought, text = self._read(words(delta.get("content")), ends, last)
         reasoning += self._reasoning.add("think", thought)
-        if last or text or delta.get("tool_calls"):
+        if ends or text:
             reasoning += self._reasoning.end()
         if not self._split and self._raw.text.lstrip().startswith(OPEN):
             reasoning = ""  # it is in the content, where it was asked for
@@ -176,9 +199,10 @@ class Choice:
             wanted["reasoning_content"] = reasoning or delta["reasoning_content"]
         return wanted
 
-    def _read(self, content: str, last: bool) -> tuple[str, str]:
-        # Text that is told twice can be read; text that is taken for a copy is lost.
-        new = self._raw.add(content, 1 if self._reasoning.in_snapshots else LEAST_PROOF)
+    def _read(self, content: str, ends: bool, last: bool) -> tuple[str, str]:
+        new = self._raw.add(content, sure=self._reasoning.in_snapshots)
+        if ends:
+            new += self._raw.settle()
         if not self._split:
             return "", new
         thought, text = self._content.add(new)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmgate_core import Body, ConnectorError
@@ -176,38 +176,72 @@ def test_every_choice_is_mended_by_itself() -> None:
     assert [delta["reasoning_content"] for delta in deltas(mended(data))] == ["r0", "r1"]
 
 
+LONG = "0123456789abcdef"
+
+
 @pytest.mark.parametrize(
     ("values", "new"),
     [
-        (["ab", "abc", "abc", "abcd"], ["ab", "c", "", "d"]),
-        (["ab", "c", "abc"], ["ab", "c", "abc"]),
-        (["哈", "哈", "哈哈"], ["哈", "哈", "哈哈"]),
-        (["", "a", "", "ab"], ["", "a", "", "b"]),
+        ([LONG, f"{LONG}g", f"{LONG}g", f"{LONG}gh"], [LONG, "g", "", "h", ""]),
+        (["", "01234567", "", "0123456789", "01234567890"], ["", "01234567", "", "", "890", ""]),
+        (["ab", "abc", "abcd", "x"], ["ab", "", "", "abcabcdx", ""]),
+        (["ab", "abc", "abc"], ["ab", "", "", "abcabc"]),
+        (["ab", "c", "abc"], ["ab", "c", "abc", ""]),
+        ([LONG[:10], LONG[10:], f"{LONG}g"], [LONG[:10], LONG[10:], f"{LONG}g", ""]),
+        (["哈", "哈", "哈哈"], ["哈", "哈", "哈哈", ""]),
     ],
 )
 def test_snapshots_are_told_from_increments(values: list[str], new: list[str]) -> None:
     pieces = Pieces()
-    assert [pieces.add(value) for value in values] == new
+    assert [*map(pieces.add, values), pieces.settle()] == new
 
 
-@pytest.mark.parametrize(
-    "found",
-    [
-        [{"content": "哈"}, {"content": "哈哈"}],
-        [{"content": "a"}, {"content": "aa"}, {"content": "aab"}],
-        [{"reasoning_content": "哈"}, {"reasoning_content": "哈哈"}, {"content": "a"}, {"content": "aa"}],
-    ],
+SHORT = st.lists(st.text("哈a", min_size=1, max_size=3), min_size=1, max_size=6)
+"""Pieces of which fewer than 16 characters can come again, in whatever way they resemble each other."""
+
+
+@given(
+    thoughts=SHORT,
+    contents=SHORT,
+    fields=st.lists(
+        st.sampled_from(["reasoning_content", "reasoning", "reasoning_details"]), min_size=1, max_size=3, unique=True
+    ),
 )
-def test_short_pieces_of_text_that_resemble_snapshots_are_none(found: list[dict[str, Any]]) -> None:
-    assert told(mended(sse(*found)))[1] == "".join(delta.get("content", "") for delta in found)
+@example(thoughts=["a", "aa"], contents=["哈", "哈哈"], fields=["reasoning_content"])
+@example(thoughts=["a", "aa", "aa"], contents=["a", "aa", "aaa", "哈"], fields=["reasoning", "reasoning_details"])
+def test_short_pieces_that_resemble_snapshots_lose_nothing(
+    thoughts: list[str], contents: list[str], fields: list[str]
+) -> None:
+    def thought(text: str) -> dict[str, Any]:
+        details = [{"type": "reasoning.text", "text": text}]
+        return {field: details if field == "reasoning_details" else text for field in fields}
+
+    found = [*map(thought, thoughts), *({"content": content} for content in contents)]
+    assert told(mended(sse(*found))) == ("".join(thoughts), "".join(contents))
+    assert told(mended(sse(*found, finish=None))) == ("".join(thoughts), "".join(contents))
+
+
+@given(text=st.text("哈ab", min_size=1, max_size=40), piece=st.integers(1, 20), copies=st.integers(1, 2))
+def test_snapshots_are_told_once_as_soon_as_enough_has_come_again(text: str, piece: int, copies: int) -> None:
+    whole = f"{LONG}{text}"
+    ends = range(len(LONG), len(whole) + piece, piece)
+    found = [{"reasoning_content": whole[:end]} for end in ends for _ in range(copies if end > len(LONG) else 1)]
+    found += [{"content": whole[:end]} for end in ends]
+    assert told(mended(sse(*found))) == (whole, whole)
+
+
+def test_what_is_held_comes_before_a_tool_call() -> None:
+    held = [{"reasoning_content": "a"}, {"reasoning_content": "aa"}, {"content": "b"}, {"content": "bb"}]
+    *_, called, end = deltas(mended(sse(*held, {"tool_calls": [{"index": 0, **CALL}]})))
+    assert (called, end) == ({"content": "bb", "tool_calls": [{"index": 0, **CALL}]}, {})
+    *_, called, end = deltas(mended(sse(*held[:2], {"tool_calls": [{"index": 0, **CALL}]})))
+    assert (called, end) == ({"reasoning_content": "aa", "tool_calls": [{"index": 0, **CALL}]}, {})
 
 
 def test_text_comes_in_snapshots_where_reasoning_did_or_much_of_it_comes_again() -> None:
-    thoughts = [{"reasoning_content": THOUGHT[:12]}, {"reasoning_content": THOUGHT[:24]}]
+    thoughts = [{"reasoning_content": THOUGHT[:16]}, {"reasoning_content": THOUGHT[:24]}]
     assert told(mended(sse(*thoughts, {"content": "a"}, {"content": "ab"}))) == (THOUGHT[:24], "ab")
-    assert (
-        told(mended(sse({"content": "0123456789abcdef"}, {"content": "0123456789abcdefg"})))[1] == "0123456789abcdefg"
-    )
+    assert told(mended(sse({"content": LONG}, {"content": f"{LONG}g"})))[1] == f"{LONG}g"
 
 
 NUMBERS = st.integers(-(10**400), 10**400) | st.floats(allow_nan=False, allow_infinity=False) | st.integers(0, 3000)
