@@ -7,7 +7,8 @@ import re
 from collections.abc import AsyncGenerator, Mapping
 
 from .connectors import UpstreamReply
-from .dialects import chat, failures
+from .dialects import failures
+from .dialects.spoken import Spoken
 from .errors import ConnectorError
 from .mending import MAX_WHOLE_BYTES
 
@@ -26,12 +27,13 @@ PASSED_PREFIXES = ("x-ratelimit-", "ratelimit-", "anthropic-ratelimit-")
 class Beginning:
     """A stream whose first bytes have been looked at, and perhaps a read that is under way behind them."""
 
-    def __init__(self, reply: UpstreamReply, first: bytes) -> None:
+    def __init__(self, reply: UpstreamReply, dialect: Spoken, first: bytes) -> None:
         self._reply = reply
+        self._dialect = dialect
         self._held: list[bytes] = []
         self._size = 0
         self._has_event = False
-        self._watch = chat.StreamWatch()
+        self._watch = dialect.StreamWatch()
         self._take(first)
         self._under_way: asyncio.Future[bytes | None] | None = None
 
@@ -78,7 +80,7 @@ class Beginning:
 
     def _raise_failure(self, *, is_whole: bool = False) -> None:
         """Raises ConnectorError if the stream begins with a failure; `is_whole` ends an event that lacks its end."""
-        if failure := chat.first_event_error(b"".join(self._held) + (b"\n\n" if is_whole else b"")):
+        if failure := self._dialect.first_event_error(b"".join(self._held) + (b"\n\n" if is_whole else b"")):
             raise failure
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
@@ -111,7 +113,7 @@ class Beginning:
             raise cancelled
 
 
-async def beginning(reply: UpstreamReply, hold_seconds: float | None) -> Beginning:
+async def beginning(reply: UpstreamReply, dialect: Spoken, hold_seconds: float | None) -> Beginning:
     """The beginning of a stream, once it does not look like a failure.
 
     Args:
@@ -128,8 +130,8 @@ async def beginning(reply: UpstreamReply, hold_seconds: float | None) -> Beginni
     if not first:
         raise ConnectorError("protocol", "the upstream answered with an empty stream", status=reply.status)
     if not is_sse(reply) and not first.lstrip().startswith((b"data:", b"event:", b"id:", b":")):
-        raise not_a_stream(reply, await read_beginning(reply, first))
-    begun = Beginning(reply, first)
+        raise not_a_stream(reply, dialect, await read_beginning(reply, first))
+    begun = Beginning(reply, dialect, first)
     try:
         await begun.read_on(hold_seconds)
     except BaseException:
@@ -138,9 +140,9 @@ async def beginning(reply: UpstreamReply, hold_seconds: float | None) -> Beginni
     return begun
 
 
-def not_a_stream(reply: UpstreamReply, data: bytes) -> ConnectorError:
+def not_a_stream(reply: UpstreamReply, dialect: Spoken, data: bytes) -> ConnectorError:
     """Why a streaming request got something else: an error in disguise, if it says so."""
-    if failure := chat.first_event_error(data):
+    if failure := dialect.first_event_error(data):
         return failure
     sort = reply.headers.get("content-type", "no content type").split(";")[0][:60]
     return ConnectorError(

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ..errors import KINDS, ConfigError, ConnectorError, PluginError, RequestError
@@ -17,23 +16,24 @@ from ..sse import Parser, join
 from ..wire import Body, JsonError, encode
 from .chat_stream import MEANINGFUL, StreamWatch, is_error
 from .failures import answer_status, reported_error, retry_after, upstream_error
+from .spoken import ErrorAnswer, ReadRequest
 
 __all__ = [
     "DIALECT",
     "PARAMETERS",
-    "Answer",
-    "ChatRequest",
+    "ErrorAnswer",
+    "ReadRequest",
     "StreamWatch",
     "error_answer",
     "error_event",
     "first_event_error",
     "is_refused",
     "params",
+    "placed",
     "read_reply",
     "read_request",
     "reported_error",
     "retry_after",
-    "spell",
     "upstream_error",
 ]
 
@@ -61,16 +61,7 @@ _SAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_to
 _EMPTY_LIST = re.compile(rb"\[\s*+\]")
 
 
-@dataclass(frozen=True)
-class ChatRequest:
-    """A body that is fit to be routed. `selector` is the text in `model`."""
-
-    body: Body
-    selector: str
-    stream: bool
-
-
-def read_request(data: bytes) -> ChatRequest:
+def read_request(data: bytes) -> ReadRequest:
     """The request that a body holds. What is inside its messages is the upstream's to judge.
 
     Raises:
@@ -82,7 +73,7 @@ def read_request(data: bytes) -> ChatRequest:
         raise RequestError(f"the request's body is not usable JSON: {error}", code="invalid_json") from None
     selector = _selector(body)
     _check_messages(body)
-    return ChatRequest(body, selector, _stream(body))
+    return ReadRequest(body, selector, _stream(body))
 
 
 def _selector(body: Body) -> str:
@@ -137,7 +128,7 @@ def params(body: Body, also: Iterable[str] = ()) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for name in dict.fromkeys((*PARAMETERS, *also)):
-        spelt = spell(name, body)
+        spelt = _spell(name, body)
         if body.raw(spelt) in (None, b"null"):
             continue
         try:
@@ -147,7 +138,16 @@ def params(body: Body, also: Iterable[str] = ()) -> dict[str, Any]:
     return found
 
 
-def spell(name: str, body: Body, refused: Collection[str] = ()) -> str:
+def placed(values: Mapping[str, Any], body: Body, refused: Collection[str] = ()) -> dict[str, Any]:
+    """The members that this body must have for its parameters to be `values`, by the names that selectors use.
+
+    Args:
+        refused: names that the model does not take; of two names for one parameter the other one is chosen then.
+    """
+    return {_spell(name, body, refused): value for name, value in values.items()}
+
+
+def _spell(name: str, body: Body, refused: Collection[str] = ()) -> str:
     """The member that holds parameter `name` in this body: of two names for one thing, the one in use.
 
     Args:
@@ -212,15 +212,6 @@ def first_event_error(data: bytes) -> ConnectorError | None:
 # --- errors for the caller ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A whole HTTP answer: header names in lower case, `body` as it is sent."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -244,12 +235,13 @@ _INTERNAL: tuple[tuple[type[BaseException], str, str], ...] = (
 """What is said of failures of our own: nothing that only the operator should read."""
 
 
-def error_answer(error: BaseException, *, context: str = "") -> Answer:
+def error_answer(error: BaseException, *, context: str = "", request_id: str = "") -> ErrorAnswer:
     """How a failure is told to a caller who has received nothing yet.
 
     Args:
         error: anything; only of a RequestError and a ConnectorError the text is shown.
         context: what the gateway has to add; it comes after the message, as clients match on that.
+        request_id: ours; this dialect tells it in headers only.
     """
     status, fields = _told(error, context)
     headers = {"content-type": "application/json"}
@@ -257,7 +249,7 @@ def error_answer(error: BaseException, *, context: str = "") -> Answer:
         headers["retry-after"] = str(max(0, math.ceil(error.retry_after)))
     if not _may_repeat(error, status):
         headers["x-should-retry"] = "false"
-    return Answer(status, headers, encode({"error": fields}))
+    return ErrorAnswer(status, headers, encode({"error": fields}))
 
 
 def error_event(error: BaseException, *, context: str = "") -> bytes:

@@ -67,7 +67,7 @@ class ChatCompletions:
         async with HangUp(receive):
             answering = self._gateway.answer(request, record)
             if read.stream and streaming.keepalive == "early":
-                await relay_early(answering, send, record, streaming.keepalive_interval_seconds)
+                await relay_early(answering, send, record, chat, streaming.keepalive_interval_seconds)
                 return
             answer = await answering
             try:

@@ -11,12 +11,12 @@ from typing import Any, cast
 
 from starlette.exceptions import HTTPException
 
-from ..dialects import chat
 from ..errors import ConnectorError, RequestError
 from ..faults import FAULT
 from ..observe import Redactor
 from ..request import Attempt, RequestRecord
 from .access import Access, Refused
+from .dialect_of import dialect_of
 from .exchange import SHUTTING_DOWN, ClientGone, Message, Receive, Scope, Send, raw_headers
 
 logger = logging.getLogger("llmgate.frontends")
@@ -77,7 +77,7 @@ class Rim:
             outcome="rejected",
             error=self._redactor.strike(error.message),
         )
-        answer = chat.error_answer(error)
+        answer = dialect_of(path).error_answer(error, request_id=record.id)
         record.bytes_out = len(answer.body)
         self._finished(record)
         return {**answer.headers, "x-request-id": record.id, "request-id": record.id}, answer.body
@@ -154,7 +154,7 @@ class Rim:
             record.outcome = "cut_off"
             return
         record.outcome = "rejected" if isinstance(error, RequestError) and error.status < 500 else "failed"
-        answer = chat.error_answer(error, context=context(record))
+        answer = dialect_of(record.path).error_answer(error, context=context(record), request_id=record.id)
         headers |= {**answer.headers, "content-length": str(len(answer.body)), **attempt_headers(record)}
         await sender(
             {

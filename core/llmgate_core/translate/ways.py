@@ -1,0 +1,27 @@
+"""Which dialect a request goes up in, and who translates it on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from ..request import Dialect
+from ..wire import Body
+from . import Translation
+
+Translate = Callable[[Body], Translation]
+
+_WAYS: Mapping[tuple[Dialect, Dialect], Translate] = {}
+"""By the caller's dialect and the upstream's, the better ones first."""
+
+
+def way(caller: Dialect, upstream: Collection[Dialect]) -> tuple[Dialect, Translate | None] | None:
+    """The dialect to go up in, with its translator; None where the upstream speaks none that can be reached.
+
+    The caller's own, where the upstream speaks it: then nothing is translated, and every byte passes.
+    """
+    if caller in upstream:
+        return caller, None
+    for (spoken, reached), translate in _WAYS.items():
+        if spoken == caller and reached in upstream:
+            return reached, translate
+    return None
