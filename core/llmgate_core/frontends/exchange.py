@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from types import TracebackType
 from typing import Any
 
-from ..dialects import chat
 from ..dialects.spoken import Spoken, Watch
 from ..errors import ConnectorError, GatewayError, RequestError
 from ..executor import Answer
@@ -100,7 +99,7 @@ class HangUp:
             raise ClientGone from None
 
 
-async def relay(answer: Answer, send: Send, record: RequestRecord, dialect: Spoken = chat) -> None:
+async def relay(answer: Answer, send: Send, record: RequestRecord, dialect: Spoken) -> None:
     """Sends an answer as it comes. A stream that breaks off is told as one, never as a success."""
     headers = answer.headers | STREAM_HEADERS if answer.stream else answer.headers
     await send(
