@@ -57,9 +57,10 @@ LEVELS = (
         "strategies",
         "observe",
         "checks",
+        "changes",
         "replies",
     },
-    {"app", "report", "frontends", "builtin", "server", "http1"},
+    {"app", "gateways", "report", "frontends", "builtin", "server", "http1"},
     {"cli", "testing", "__main__"},
 )
 
