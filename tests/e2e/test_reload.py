@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
+import shlex
 import signal
+import subprocess
 import threading
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.e2e.conftest import PATIENCE
+from tests.e2e.conftest import LLMGATE, PATIENCE
 from tests.e2e.test_serve import PLUGIN, ask, compatible, completion, echo_model, said
 from tests.e2e.test_shutdown import SLACK_SECONDS, Storyteller, connect, read_all, read_until
 from tests.e2e.test_shutdown import ask as ask_for_story
@@ -366,6 +369,45 @@ def test_the_grace_period_covers_what_began_before(shell: Shell, upstream: OpenU
     assert (b"[DONE]" in got) == in_time
     assert (b"shutting down" in got) != in_time
     assert process.output.count(DONE) == 1
+
+
+@pytest.mark.parametrize("prefix", [[], ["nohup"]])
+def test_a_terminal_that_is_closed_asks_for_no_reload(shell: Shell, prefix: list[str]) -> None:
+    log = shell.folder / "log"
+    config = shell.config(backends=up("http://127.0.0.1:9"))
+    controller, terminal = os.openpty()
+    # A session's leader gets the first terminal that it opens.
+    script = f"exec < {os.ttyname(terminal)}; exec {shlex.join([*prefix, LLMGATE, 'serve', '--config', config])}"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            ["sh", "-c", f"{script} 2>&1"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            cwd=shell.folder,
+            env=shell.environ,
+            start_new_session=True,
+        )
+    try:
+        wait_for_text(log, "llmgate listens")
+        process.send_signal(signal.SIGHUP)
+        wait_for_text(log, DONE)
+        os.close(terminal)
+        os.close(controller)
+        if prefix:
+            wait_for_text(log, DONE, 2)
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+        assert log.read_text().count(DONE) == 1 + len(prefix)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for_text(path: Path, text: str, count: int = 1) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while path.read_text().count(text) < count:
+        assert time.monotonic() < deadline, path.read_text()
+        time.sleep(0.01)
 
 
 def test_a_demo_has_nothing_to_read_anew(shell: Shell) -> None:

@@ -183,9 +183,11 @@ class Told:
         on_signal(signal.SIGINT, self._stop)
 
     def heed_hang_up(self) -> None:
-        """From now on SIGHUP does not end the process by itself."""
+        """From now on SIGHUP does not end the process by itself. Does nothing where there is no such signal."""
         if sys.platform != "win32":
-            on_signal(signal.SIGHUP, self._reload)
+            # Who ignores it (`nohup`) means to outlive the terminal.
+            had_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and has_terminal()
+            on_signal(signal.SIGHUP, lambda: self._hung_up(had_terminal))
 
     def _stop(self) -> None:
         # First the deed: the reader of our words may have gone, and to say them fails.
@@ -197,9 +199,22 @@ class Told:
         self.stop.set()
         say("finishing running requests; again to stop at once")
 
-    def _reload(self) -> None:
-        if not self.stop.is_set():
+    def _hung_up(self, had_terminal: bool) -> None:
+        # It is also what the kernel sends to those whose terminal has been closed: nobody asks for a reload then, and
+        # a gateway that nobody sees any more must not keep the port.
+        if had_terminal and not has_terminal():
+            self.stop.set()
+        elif not self.stop.is_set():
             self.reload.set()
+
+
+def has_terminal() -> bool:
+    """Whether this process has a controlling terminal that is still open."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def say(words: str) -> None:
