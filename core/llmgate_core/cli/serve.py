@@ -204,7 +204,7 @@ class Told:
         # a gateway that nobody sees any more must not keep the port.
         if had_terminal and not has_terminal():
             self.stop.set()
-        elif not self.stop.is_set():
+        else:
             self.reload.set()
 
 
