@@ -61,9 +61,7 @@ async def reload(gateways: Gateways, read: Read) -> None:
         # Safe in a thread: `llmgate check` does the same without any event loop, and nothing of it is in use yet.
         successor = await asyncio.to_thread(read, gateways.current)
     except (Exception, SystemExit) as error:
-        for line in reasons(error):
-            logger.error("%s", line)
-        logger.error(STAYS)
+        tell_refusal(error)
         return
     new = successor.gateway
     configure(new.config.logging.level, new.config.logging.format, new.redactor)
@@ -120,21 +118,28 @@ def not_ready(gateway: Gateway, names: set[str]) -> list[str]:
     return [f"backend {name} is not ready: {state.detail}" for name, state in states if not state.ready]
 
 
-def reasons(error: BaseException) -> list[str]:
-    """Why the new configuration cannot be used, each problem on a line of its own."""
+def tell_refusal(error: BaseException) -> None:
+    """Logs why the new configuration cannot be used, each problem on a line of its own."""
+    reasons = expected(error)
+    for reason in reasons:
+        logger.error("%s", " ".join(reason.split()))
+    if not reasons:
+        # With its traceback, whatever the level: the running one cannot be changed by a file that is refused.
+        logger.error("reading it raised %s", type(error).__name__, exc_info=error)
+    logger.error(STAYS)
+
+
+def expected(error: BaseException) -> list[str]:
+    """What the command line would say at a start; empty for what nobody raises on purpose."""
     from ..errors import ConfigError, GatewayError
 
-    if isinstance(error, ConfigError):
-        return [_one_line(str(problem)) for problem in error.problems]
-    if isinstance(error, StartRefused):
-        return [_one_line(error.message)]
-    if isinstance(error, click.ClickException):
-        return [_one_line(error.format_message())]
-    if not isinstance(error, GatewayError):
-        logger.debug("reading the configuration anew", exc_info=error)
-        return [f"reading it raised {type(error).__name__}; at log level `debug` there is more"]
-    return [_one_line(str(error))]
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    match error:
+        case ConfigError():
+            return [str(problem) for problem in error.problems]
+        case StartRefused():
+            return [error.message]
+        case click.ClickException():
+            return [error.format_message()]
+        case GatewayError():
+            return [str(error)]
+    return []
