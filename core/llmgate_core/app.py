@@ -69,7 +69,7 @@ class Catalogue:
 class Gateway:
     """What front ends call. `app` is the whole of it as an ASGI app; `interrupt` ends what is still running in it.
 
-    `refused` is for our own server: it answers what did not become a request.
+    `refused` is for our own server: it answers what did not become a request. `keys` are those of callers.
     """
 
     config: GatewayConfig
@@ -81,6 +81,7 @@ class Gateway:
     app: App
     interrupt: Callable[[], None] = lambda: None
     refused: Refused | None = None
+    keys: Sequence[KnownKey] = ()
     closed: bool = False
 
     def route(self, text: str) -> RoutePlan:
@@ -175,7 +176,7 @@ def create_app(
     budget = Budget(config.failure_handling.max_attempts, config.failure_handling.total_timeout_seconds)
     policies = make_policies(config, plugins)
     executor = Executor(backends, policies, redactor, budget=budget, chance=world.random, sleep=world.sleep)
-    gateway = Gateway(config, plugins, backends, executor, redactor, upstream, not_found)
+    gateway = Gateway(config, plugins, backends, executor, redactor, upstream, not_found, keys=keys)
     hosts = [config.server.host, *config.server.allowed_hosts]
     access = Access(keys, hosts, config.server.allowed_origins, BadKeys(time.monotonic))
     rim = Rim(_router(gateway), access, redactor, plugins.request_finished)

@@ -151,6 +151,13 @@ class Backend:
         info = overridden(found or ModelInfo(model), self.model_facts)
         return None if info == ModelInfo(model) else info
 
+    def inherit(self, older: Backend) -> None:
+        """Shares from now on what `older` knows of rate limits and failures: it may still serve, and learn more."""
+        self._backoffs, self._circuits = older._backoffs, older._circuits
+        if rules := self.shared or self.pacing.backoff:
+            for backoff in self._backoffs.values():
+                backoff.rules = rules
+
     async def aclose(self) -> None:
         """Lets a refresh under way finish, then closes the connector."""
         await self.credentials.aclose()
@@ -172,6 +179,11 @@ class Backends:
 
     def __len__(self) -> int:
         return len(self._backends)
+
+    def inherit(self, older: Backends, names: Iterable[str]) -> None:
+        """Takes over what `older` knows of the upstreams of these backends, which both must have."""
+        for name in names:
+            self[name].inherit(older[name])
 
     async def aclose(self) -> None:
         """Closes all, the last opened first; one that fails does not keep the others open."""

@@ -188,6 +188,17 @@ def prepare(
     return Prepared(config, plugins, loaded)
 
 
+def prepare_to_serve(ctx: click.Context, flags: Mapping[str, Any]) -> Prepared:
+    """The same with the flags of plugins applied: what `serve` serves, `check` checks, and SIGHUP reads anew.
+
+    Raises:
+        UsageError: a flag that nobody offers; and as `prepare`.
+    """
+    from .plugin_flags import apply_plugin_flags
+
+    return prepare(ctx, flags, lambda config, plugins: apply_plugin_flags(config, plugins, ctx))
+
+
 def refuse_misspelt_flags(ctx: click.Context, flags: Mapping[str, Any]) -> None:
     """Raises UsageError for a flag that no installed plugin could offer to any configuration."""
     from ..plugins import load_all
