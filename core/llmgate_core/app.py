@@ -64,7 +64,8 @@ class Catalogue:
 class Gateway:
     """What front ends call. `app` is the whole of it as an ASGI app; `interrupt` ends what is still running in it.
 
-    `refused` is for our own server: it answers what did not become a request.
+    `running` has the records of what is still running. `refused` is for our own server: it answers what did not become
+    a request.
     """
 
     config: GatewayConfig
@@ -75,6 +76,7 @@ class Gateway:
     upstream: Upstream
     app: App
     interrupt: Callable[[], None] = lambda: None
+    running: Callable[[], Sequence[RequestRecord]] = tuple
     refused: Refused | None = None
     closed: bool = False
 
@@ -170,6 +172,7 @@ def create_app(
     access = Access(keys, hosts, config.server.allowed_origins, BadKeys(time.monotonic))
     rim = Rim(_router(gateway), access, redactor, plugins.request_finished)
     gateway.app, gateway.interrupt, gateway.refused = rim, rim.interrupt, rim.refused
+    gateway.running = rim.running
     if origins := config.server.allowed_origins:
         gateway.app = CORSMiddleware(rim, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
     return gateway

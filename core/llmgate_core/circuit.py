@@ -34,11 +34,15 @@ class CircuitRules:
 
 
 class Circuit:
-    """Closed: all may go. Open: nobody. Half-open, once the time is over: one may, and what becomes of it decides."""
+    """Closed: all may go. Open: nobody. Half-open, once the time is over: one may, and what becomes of it decides.
+
+    Attributes:
+        failures: in a row, up to now.
+    """
 
     def __init__(self, rules: CircuitRules = CircuitRules()) -> None:
         self._rules = rules
-        self._failures = 0
+        self.failures = 0
         self._until: float | None = None
         self._seconds = rules.seconds
         self._is_tried = False
@@ -48,6 +52,10 @@ class Circuit:
         if self._until is None:
             return "closed"
         return "open" if now < self._until else "half-open"
+
+    def remaining(self, now: float) -> float | None:
+        """Seconds until it is half-open, 0 when it is, None while it is closed."""
+        return None if self._until is None else max(0.0, self._until - now)
 
     def allows(self, now: float) -> bool:
         """Whether another request is worth sending."""
@@ -75,13 +83,13 @@ class Circuit:
 
     def succeeded(self) -> None:
         """The backend works."""
-        self._failures, self._until, self._seconds = 0, None, self._rules.seconds
+        self.failures, self._until, self._seconds = 0, None, self._rules.seconds
 
     def failed(self, now: float) -> None:
         """It does not."""
-        self._failures += 1
+        self.failures += 1
         state = self.state(now)
         if state == "half-open":
             self._seconds = min(2 * self._seconds, self._rules.longest)
-        if state == "half-open" or (state == "closed" and self._failures >= self._rules.failures):
+        if state == "half-open" or (state == "closed" and self.failures >= self._rules.failures):
             self._until = now + self._seconds

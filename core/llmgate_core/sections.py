@@ -40,6 +40,10 @@ class ServerConfig:
         Texts,
         Meta(description="Origins of web pages that may call the gateway, such as https://chat.example."),
     ] = ()
+    status_from: Annotated[
+        Literal["loopback", "anywhere"],
+        Meta(description="Who may ask `/llmgate/status`: this machine, or everybody whom the gateway serves."),
+    ] = "loopback"
 
     def __post_init__(self) -> None:
         # Browsers send origins in lower case, and CORS compares letter by letter.
