@@ -107,6 +107,11 @@ class CallerSecret(Secret):
         """Whether the key itself stands in the configuration; a hash is not the key."""
         return super().is_plain and self._hash is None
 
+    @property
+    def is_hash(self) -> bool:
+        """Whether nobody can have the key from it."""
+        return self._hash is not None
+
     def digest(self, environ: Mapping[str, str]) -> bytes:
         """The SHA-256 of the key, 32 bytes: what a caller's key is compared with.
 
