@@ -134,7 +134,7 @@ def status_lines(told: Mapping[str, Any], url: str) -> list[str]:
         KeyError, TypeError, ValueError: what is told is not a gateway's status.
     """
     requests = _counted(told["in_flight"], "request")
-    up = f"up {in_words(told['uptime_seconds'])}, {requests} in flight"
+    up = f"up {in_words(math.floor(told['uptime_seconds']))}, {requests} in flight"
     lines = [f"[bold]llmgate[/] {_shown(told['version'])} at [bold cyan]{_shown(url)}[/]: {up}"]
     lines += [
         f"  {name}: {_shown(told[name])}" for name in ("default_backend", "force_model") if told[name] is not None
