@@ -59,10 +59,7 @@ Gateways = Callable[[Script], Gateway]
 
 
 @pytest.fixture
-def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateways]:
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
+def gateway() -> Iterator[Gateways]:
     with ExitStack() as stack:
         yield lambda script: Gateway(stack.enter_context(ScriptedUpstream.in_thread(script)))
 

@@ -137,7 +137,7 @@ async def fetch(asked: Asked) -> tuple[int, bytes]:
     from ..upstream import Timeouts, Upstream
 
     headers = {"authorization": f"Bearer {asked.key}"} if asked.key else {}
-    upstream = Upstream(os.environ)
+    upstream = Upstream({})  # directly: a proxy of the environment has no business with the gateway's key
     try:
         async with asyncio.timeout(SECONDS):
             reply = await upstream.client(Timeouts()).send("GET", asked.url + PATH, headers=headers)
