@@ -22,6 +22,7 @@ from llmgate_core.errors import ConnectorError, RequestError
 from llmgate_core.gateways import Gateways
 from llmgate_core.openai_compatible import OpenAICompatible
 from llmgate_core.plugins import Installed, Loaded, PluginSet, load
+from llmgate_core.request import RequestRecord
 from llmgate_core.sections import FailureHandlingConfig
 
 
@@ -118,6 +119,24 @@ def test_a_replaced_gateway_is_closed_when_its_last_request_has_ended(cancelled:
         assert house.acme.closed == ["acme.a"], "the current one is idle, not over"
         await gateways.aclose()
         assert house.acme.closed == ["acme.a", "acme.b"]
+
+    asyncio.run(run())
+
+
+def test_a_new_gateway_tells_of_all_that_runs_and_since_when() -> None:
+    async def run() -> None:
+        house = House()
+        old, new = house.gateway("a"), house.gateway("b")
+        began, running = RequestRecord("one", "POST", "/", 0.0), RequestRecord("two", "POST", "/", 0.0)
+        old.running, new.running = lambda: [began], lambda: [running]
+        gateways = Gateways(old)
+        request = await Request(gateways).begun()
+        gateways.swap(new)
+        assert list(new.running()) == [began, running]
+        assert new.started is old.started
+        await request.ends()
+        assert list(new.running()) == [running]
+        await gateways.aclose()
 
     asyncio.run(run())
 

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .app import Gateway
 from .changes import same_upstreams
 from .errors import RequestError
 from .frontends.exchange import Receive, Scope, Send
+from .request import RequestRecord
 
 logger = logging.getLogger("llmgate.app")
 
 
 @dataclass(eq=False)
 class Term:
-    """One gateway's time of service, and how many requests are in it."""
+    """One gateway's time of service: the records of what runs in it, and how many requests there are."""
 
     gateway: Gateway
+    running: Callable[[], Sequence[RequestRecord]]
     requests: int = 0
 
 
@@ -34,7 +36,7 @@ class Gateways:
     """
 
     def __init__(self, first: Gateway) -> None:
-        self._now = Term(first)
+        self._now = Term(first, first.running)
         self._before: list[Term] = []
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -48,11 +50,17 @@ class Gateways:
         """How many older gateways are not closed yet."""
         return len(self._before)
 
+    def running(self) -> Sequence[RequestRecord]:
+        """The records of what runs in any of them."""
+        return [record for term in (*self._before, self._now) for record in term.running()]
+
     def swap(self, new: Gateway) -> None:
         """From now on new requests come to `new`, which knows what the one before it knew of the same upstreams."""
         old = self._now
         new.backends.inherit(old.gateway.backends, same_upstreams(old.gateway.config, new.config))
-        self._now = Term(new)
+        new.started = old.gateway.started
+        self._now = Term(new, new.running)
+        new.running = self.running
         self._before.append(old)
         if not old.requests:
             self._close(old)

@@ -14,6 +14,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from tests.e2e.conftest import LLMGATE, PATIENCE
 from tests.e2e.test_serve import PLUGIN, ask, compatible, completion, echo_model, said
@@ -70,6 +71,8 @@ def test_a_stream_ends_where_it_began_while_new_requests_go_elsewhere(shell: She
         shell.config(backends=up(new.url))
         assert reload(process) == "backends changed openai-compatible.up"
         assert said(ask(process, "up:m")) == "new"
+        status = httpx.get(f"{process.url}/llmgate/status", trust_env=False).json()
+        assert status["in_flight"] == 1, "the story, which the old gateway tells"
         storyteller.go_on.set()
         got += read_until(connection, "[DONE]")
     assert "有座山" in got.decode()
