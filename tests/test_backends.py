@@ -6,13 +6,14 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from llmgate_core.backends import MAX_MODELS, Backends, Readiness, World, build
+from llmgate_core.backends import MAX_MODELS, Backend, Backends, Readiness, Remembered, World, build
 from llmgate_core.backoff import BackoffRules
 from llmgate_core.config import BackendConfig, FailureHandlingConfig, GatewayConfig, Origin, TimeoutsConfig
 from llmgate_core.connectors import Connector, Instance, ModelInfo
@@ -190,6 +191,40 @@ def test_of_many_models_the_oldest_is_forgotten() -> None:
     assert backend.circuit("0") is first
     backend.circuit("one more")
     assert backend.circuit("0") is not first
+
+
+def ask(backend: Backend, model: str, failure: ConnectorError | None = None) -> None:
+    """One attempt, at the 100th second."""
+    with (
+        suppress(ConnectorError),
+        backend.circuit(model).watching(lambda: 100.0, lambda: failure.kind if failure else None),
+    ):
+        if failure is not None:
+            raise failure
+
+
+def test_what_is_remembered_is_told_for_each_moment() -> None:
+    (backend,) = made(acme("one"))
+    assert (backend.remembered(0.0), backend.worst_circuit(0.0), backend.shared_backoff(0.0)) == ([], "closed", None)
+    for _ in range(5):
+        ask(backend, "fails", ConnectorError("unavailable", "down"))
+    ask(backend, "works")
+    limited = backend.backoff("limited")
+    assert limited is not None
+    limited.record(8.0, None, sent=100.0, now=100.0)
+    assert backend.remembered(101.0) == [
+        Remembered("fails", "open", 5, 29.0, None),
+        Remembered("works", "closed", 0, None, None),
+        Remembered("limited", "closed", 0, None, 7.0),
+    ]
+    assert backend.worst_circuit(101.0) == "open"
+    assert backend.remembered(131.0)[0] == Remembered("fails", "half-open", 5, 0.0, None)
+    assert backend.remembered(131.0)[2].backoff == 0.0  # one may go first; the others wait for what becomes of it
+    assert backend.worst_circuit(131.0) == "half-open"
+    ask(backend, "fails")
+    limited.succeeded(sent=131.0)
+    assert backend.worst_circuit(131.0) == "closed"
+    assert all((one.failures, one.tried_in, one.backoff) == (0, None, None) for one in backend.remembered(131.0))
 
 
 @pytest.mark.parametrize(

@@ -61,9 +61,10 @@ LEVELS = (
         "checks",
         "rewrite_sections",
         "selector_checks",
+        "changes",
         "replies",
     },
-    {"app", "report", "frontends", "builtin", "server", "http1"},
+    {"app", "gateways", "report", "frontends", "builtin", "server", "http1"},
     {"cli", "testing", "__main__"},
 )
 

@@ -217,6 +217,9 @@ COMMANDS = {
     "a login at two backends": ["auth", "login", "local", "other", "--config", "unready.yaml"],
     "a switched-off login": ["auth", "login", "local", "--config", "off.yaml"],
     "credentials": ["auth", "status", "--config", "unready.yaml"],
+    "no gateway to ask": ["status", "--url", "http://127.0.0.1:9"],
+    "a gateway whose port nobody knows": ["status", "--config", "unready.yaml", "--port", "0"],
+    "no address of a gateway": ["status", "--url", "http://anna@127.0.0.1"],
     "an unknown command of `auth`": ["auth", "logon"],
 }
 

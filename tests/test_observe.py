@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import json
 import logging
+import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -57,6 +60,34 @@ def test_short_words_are_no_secrets() -> None:
     redactor = Redactor()
     redactor.learn(["ollama", ""])
     assert redactor.strike("ollama says no") == "ollama says no"
+
+
+def test_one_thread_may_learn_while_another_strikes() -> None:
+    redactor, over, failures = Redactor(keep=8), threading.Event(), []
+
+    def learns(name: str) -> None:
+        try:
+            for number in itertools.count():
+                redactor.learn([f"secret-{name}-{number}"])
+                if over.is_set():
+                    return
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=learns, args=(name,)) for name in "ab"]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(3000):
+            redactor.strike("nothing in here")
+    finally:
+        sys.setswitchinterval(interval)
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
 
 
 def test_the_newest_secrets_are_remembered() -> None:

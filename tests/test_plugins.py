@@ -485,6 +485,17 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, source: str, words: str) -> 
     assert str(path) in plugins.problems["bad"]
 
 
+def test_a_file_that_breaks_later_does_not_harm_what_it_brought_before(tmp_path: Path) -> None:
+    """A gateway may be using it: only a new configuration is refused."""
+    path = tmp_path / "acme_that_breaks.py"
+    path.write_text(textwrap.dedent(CONNECTOR))
+    before = load([], files=[path]).connectors["acme"]
+    module = sys.modules[before.__module__]
+    path.write_text("raise RuntimeError('broken')")
+    assert load([], files=[path]).problems
+    assert sys.modules[before.__module__] is module
+
+
 @pytest.mark.parametrize("name", ["missing.py", "folder", "text.txt"])
 def test_a_file_that_is_none(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()

@@ -65,11 +65,20 @@ class Catalogue:
     missing: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Moment:
+    """A moment on both clocks, in seconds."""
+
+    unix: float
+    monotonic: float
+
+
 @dataclass
 class Gateway:
     """What front ends call. `app` is the whole of it as an ASGI app; `interrupt` ends what is still running in it.
 
-    `refused` is for our own server: it answers what did not become a request.
+    `running` has the records of what is still running. `refused` is for our own server: it answers what did not become
+    a request. `keys` are those of callers. `started` is when callers were first served, by a gateway before it perhaps.
     """
 
     config: GatewayConfig
@@ -80,7 +89,10 @@ class Gateway:
     upstream: Upstream
     app: App
     interrupt: Callable[[], None] = lambda: None
+    running: Callable[[], Sequence[RequestRecord]] = tuple
     refused: Refused | None = None
+    keys: Sequence[KnownKey] = ()
+    started: Moment = field(default_factory=lambda: Moment(time.time(), time.monotonic()))
     closed: bool = False
 
     def route(self, text: str) -> RoutePlan:
@@ -175,11 +187,12 @@ def create_app(
     budget = Budget(config.failure_handling.max_attempts, config.failure_handling.total_timeout_seconds)
     policies = make_policies(config, plugins)
     executor = Executor(backends, policies, redactor, budget=budget, chance=world.random, sleep=world.sleep)
-    gateway = Gateway(config, plugins, backends, executor, redactor, upstream, not_found)
+    gateway = Gateway(config, plugins, backends, executor, redactor, upstream, not_found, keys=keys)
     hosts = [config.server.host, *config.server.allowed_hosts]
     access = Access(keys, hosts, config.server.allowed_origins, BadKeys(time.monotonic))
     rim = Rim(_router(gateway), access, redactor, plugins.request_finished)
     gateway.app, gateway.interrupt, gateway.refused = rim, rim.interrupt, rim.refused
+    gateway.running = rim.running
     if origins := config.server.allowed_origins:
         gateway.app = CORSMiddleware(rim, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
     return gateway

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .backoff import Backoff, BackoffRules, Turn
-from .circuit import Circuit, CircuitRules
+from .circuit import Circuit, CircuitRules, State
 from .config import BackendConfig, GatewayConfig, decode_extra
 from .connectors import Connector, Instance, ModelInfo
 from .credentials import Credential, SingleFlight
@@ -57,6 +57,23 @@ class Pacing:
 
     backoff: BackoffRules | None = None
     circuit: CircuitRules = field(default_factory=CircuitRules)
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What the requests before have told about one model of a backend.
+
+    Args:
+        failures: in a row.
+        tried_in: seconds until its circuit lets one request through, 0 when it does, None while it is closed.
+        backoff: seconds until its deadline, 0 when one request may go first, None where all may go.
+    """
+
+    model: str
+    circuit: State
+    failures: int
+    tried_in: float | None
+    backoff: float | None
 
 
 MAX_MODELS = 256
@@ -107,6 +124,25 @@ class Backend:
         """Whether this model of the backend keeps failing."""
         return _remembered(self._circuits, model, lambda: Circuit(self.pacing.circuit))
 
+    def remembered(self, now: float) -> list[Remembered]:
+        """All models of which something is remembered, and what; asking changes nothing."""
+        models = dict.fromkeys([*self._circuits, *([] if self.shared else self._backoffs)])
+        unknown = Circuit()
+        found = [(model, self._circuits.get(model, unknown), self._backoffs.get(model)) for model in models]
+        return [
+            Remembered(model, circuit.state(now), circuit.failures, circuit.remaining(now), _left(backoff, now))
+            for model, circuit, backoff in found
+        ]
+
+    def shared_backoff(self, now: float) -> float | None:
+        """Seconds until the deadline of all models together, as in `Remembered`."""
+        return _left(self._backoffs.get(""), now) if self.shared else None
+
+    def worst_circuit(self, now: float) -> State:
+        """The state of the model that fares worst; `closed` where none is known to fail."""
+        states = {circuit.state(now) for circuit in self._circuits.values()}
+        return "open" if "open" in states else "half-open" if "half-open" in states else "closed"
+
     def readiness(self) -> Readiness:
         """What can be said without asking anybody."""
         try:
@@ -151,6 +187,13 @@ class Backend:
         info = overridden(found or ModelInfo(model), self.model_facts)
         return None if info == ModelInfo(model) else info
 
+    def inherit(self, older: Backend) -> None:
+        """Shares from now on what `older` knows of rate limits and failures: it may still serve, and learn more."""
+        self._backoffs, self._circuits = older._backoffs, older._circuits
+        if rules := self.shared or self.pacing.backoff:
+            for backoff in self._backoffs.values():
+                backoff.rules = rules
+
     async def aclose(self) -> None:
         """Lets a refresh under way finish, then closes the connector."""
         await self.credentials.aclose()
@@ -173,6 +216,11 @@ class Backends:
     def __len__(self) -> int:
         return len(self._backends)
 
+    def inherit(self, older: Backends, names: Iterable[str]) -> None:
+        """Takes over what `older` knows of the upstreams of these backends, which both must have."""
+        for name in names:
+            self[name].inherit(older[name])
+
     async def aclose(self) -> None:
         """Closes all, the last opened first; one that fails does not keep the others open."""
         for backend in reversed(self._backends.values()):
@@ -189,6 +237,10 @@ def _remembered(known: dict[str, T], model: str, make: Callable[[], T]) -> T:
             del known[next(iter(known))]
         known[model] = make()
     return known[model]
+
+
+def _left(backoff: Backoff | None, now: float) -> float | None:
+    return None if backoff is None or backoff.is_over else backoff.remaining(now)
 
 
 Decoded = list[tuple[BackendConfig, type[Connector], Any]]

@@ -82,8 +82,9 @@ def llmgate_register_frontends() -> Sequence[type[Frontend]]:
     """The HTTP rims; imported late, because a command that does not serve needs none."""
     from .frontends.catalogue import Catalogue
     from .frontends.openai_chat import OpenAIChat
+    from .frontends.status import Status
 
-    return [OpenAIChat, Catalogue]
+    return [OpenAIChat, Catalogue, Status]
 
 
 @hookimpl

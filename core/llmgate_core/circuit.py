@@ -41,11 +41,14 @@ class Circuit:
 
     Attempts may overlap, and some go without having asked. One that fails after the circuit has opened behind its
     back says nothing new; one that succeeds always does.
+
+    Attributes:
+        failures: in a row, up to now.
     """
 
     def __init__(self, rules: CircuitRules = CircuitRules()) -> None:
         self._rules = rules
-        self._failures = 0
+        self.failures = 0
         self._until: float | None = None
         self._seconds = rules.seconds
         self._openings = 0
@@ -56,6 +59,10 @@ class Circuit:
         if self._until is None:
             return "closed"
         return "open" if now < self._until else "half-open"
+
+    def remaining(self, now: float) -> float | None:
+        """Seconds until it is half-open, 0 when it is, None while it is closed."""
+        return None if self._until is None else max(0.0, self._until - now)
 
     def allows(self, now: float) -> bool:
         """Whether another request is worth sending."""
@@ -86,13 +93,13 @@ class Circuit:
             self._probes -= is_probe
 
     def _succeeded(self) -> None:
-        self._failures, self._until, self._seconds = 0, None, self._rules.seconds
+        self.failures, self._until, self._seconds = 0, None, self._rules.seconds
 
     def _failed(self, now: float) -> None:
-        self._failures += 1
+        self.failures += 1
         state = self.state(now)
         if state == "half-open":
             self._seconds = min(2 * self._seconds, self._rules.longest)
-        if state == "half-open" or (state == "closed" and self._failures >= self._rules.failures):
+        if state == "half-open" or (state == "closed" and self.failures >= self._rules.failures):
             self._until = now + self._seconds
             self._openings += 1

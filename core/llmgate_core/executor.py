@@ -97,6 +97,10 @@ class Executor:
         self._hold_seconds = hold_seconds
         self._attempts = Attempts(redactor, sleep=sleep, monotonic=monotonic)
 
+    def now(self) -> float:
+        """Monotonic seconds, as circuits and deadlines count them."""
+        return self._monotonic()
+
     async def run(self, request: GatewayRequest, plan: RoutePlan, record: RequestRecord) -> Answer:
         """The committed answer to `request`; `record` gets one Attempt for each try.
 

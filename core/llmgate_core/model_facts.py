@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +18,9 @@ from .connectors import Modality, ModelInfo, Thinking
 from .dialects.chat import PARAMETERS
 from .selector import closest
 from .settings import Meta, decode
+
+KEPT = 256
+"""Models that a table answers for without searching: each request asks, and callers may ask for any name."""
 
 Name = Annotated[str, Meta(min_length=1)]
 
@@ -84,6 +87,7 @@ class ModelFacts:
     def __init__(self, entries: Iterable[_Entry]) -> None:
         self._entries = {id: entry for entry in reversed(tuple(entries)) for id in reversed(entry.ids)}
         self._entries = dict(reversed(self._entries.items()))  # the first of two entries counts, in the file's order
+        self._found = lru_cache(KEPT)(self._find)
 
     @classmethod
     def read(cls, text: str) -> ModelFacts:
@@ -108,6 +112,9 @@ class ModelFacts:
 
     def get(self, model: str) -> ModelInfo | None:
         """What is known of a model, under the id that was asked for; None where nothing is."""
+        return self._found(model)
+
+    def _find(self, model: str) -> ModelInfo | None:
         found = best_match(self._entries, model)
         return None if found is None else self._entries[found].over(ModelInfo(model), self._entries[found].source)
 

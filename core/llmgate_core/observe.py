@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from typing import IO, Any
@@ -21,25 +22,29 @@ MOST_SHOWN = 500
 class Redactor:
     """Knows the secrets that are alive, and strikes them out of texts.
 
-    The newest `keep` are remembered: tokens rotate, and a gateway runs for months.
+    The newest `keep` are remembered: tokens rotate, and a gateway runs for months. Several threads may use it.
     """
 
     def __init__(self, keep: int = 1024) -> None:
         self._secrets: dict[str, None] = {}
         self._keep = keep
+        self._lock = threading.Lock()
 
     def learn(self, secrets: Iterable[str]) -> None:
         """From now on these are struck out."""
-        for secret in secrets:
-            if len(secret) >= SHORTEST_SECRET and secret not in self._secrets:
-                self._secrets[secret] = None
-                if len(self._secrets) > self._keep:
-                    del self._secrets[next(iter(self._secrets))]
+        with self._lock:
+            for secret in secrets:
+                if len(secret) >= SHORTEST_SECRET and secret not in self._secrets:
+                    self._secrets[secret] = None
+                    if len(self._secrets) > self._keep:
+                        del self._secrets[next(iter(self._secrets))]
 
     def strike(self, text: str) -> str:
         """`text` without any secret that was learned."""
+        with self._lock:
+            known = tuple(self._secrets)
         # Longest first: `Bearer abc...` before `abc...`, and no secret survives as the rest of another.
-        for secret in sorted((s for s in self._secrets if s in text), key=len, reverse=True):
+        for secret in sorted((s for s in known if s in text), key=len, reverse=True):
             text = text.replace(secret, STRUCK)
         return text
 

@@ -375,11 +375,14 @@ def _load_file(path: Path) -> Loaded:
     if spec is None or spec.loader is None or not path.is_file():
         return Loaded(plugin, problem=f"`--plugin {path}`: no such Python file")
     module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(name)  # it may be in use, and a new version of the file that is broken must not harm it
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
+        if before is not None:
+            sys.modules[name] = before
         return Loaded(plugin, problem=f"`--plugin {path}`: {type(error).__name__}: {error}{place(error)}")
     return _load_module(plugin)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -73,9 +74,12 @@ class TerminalScreen:
         self._line(f"Waiting for {left} at most until it is confirmed; Ctrl-C gives up.")
 
     def _line(self, text: str, *, wrap: bool = False) -> None:
-        # What comes from an issuer must not be able to command the terminal.
-        shown = "".join(sign if sign.isprintable() or sign == "\n" else "?" for sign in text)
-        self._out.print(shown, markup=False, soft_wrap=not wrap)
+        self._out.print(printable(text), markup=False, soft_wrap=not wrap)
+
+
+def printable(text: str) -> str:
+    """What comes from elsewhere must not be able to command the terminal."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else "?" for sign in text)
 
 
 def qr_lines(text: str) -> list[str]:
@@ -114,6 +118,71 @@ def print_credentials(rows: Sequence[Mapping[str, Any]]) -> None:
             out.print(f"           {label:<{width}}  {text}", markup=False)
     if not rows:
         out.print("no backend is enabled")
+
+
+def print_status(lines: Sequence[str]) -> None:
+    """The lines of `status_lines`."""
+    out = console()
+    for line in lines:
+        out.print(line)
+
+
+def status_lines(told: Mapping[str, Any], url: str) -> list[str]:
+    """What the gateway at `url` tells of itself, in rich's markup: of models only what is not as it should be.
+
+    Raises:
+        KeyError, TypeError, ValueError: what is told is not a gateway's status.
+    """
+    requests = _counted(told["in_flight"], "request")
+    up = f"up {in_words(math.floor(told['uptime_seconds']))}, {requests} in flight"
+    lines = [f"[bold]llmgate[/] {_shown(told['version'])} at [bold cyan]{_shown(url)}[/]: {up}"]
+    lines += [
+        f"  {name}: {_shown(told[name])}" for name in ("default_backend", "force_model") if told[name] is not None
+    ]
+    for backend in told["backends"]:
+        mark = "[green]ready[/]    " if backend["ready"] else "[yellow]not ready[/]"
+        busy = f" ({_counted(backend['in_flight'], 'request')} in flight)" if backend["in_flight"] else ""
+        lines.append(f"{mark}  [bold]{_shown(backend['name'])}[/]: {_shown(backend['detail'])}{busy}")
+        if shared := _rate_limit(backend["backoff_seconds"]):
+            lines.append(f"           all models: {shared}")
+        for model in backend["models"]:
+            if found := _what_is_wrong(model):
+                lines.append(f"           {_shown(model['model'])}: {found}")
+    return lines if told["backends"] else [*lines, "[yellow]no backend is enabled[/]"]
+
+
+def _what_is_wrong(model: Mapping[str, Any]) -> str:
+    failed = f"{_counted(model['failures'], 'failure')} in a row"
+    circuits = {
+        "open": f"[red]circuit open[/] after {failed}, tried again in {in_words(model['tried_again_in_seconds'] or 0)}",
+        "half-open": f"[yellow]circuit half-open[/] after {failed}: one request may try",
+        "closed": failed if model["failures"] else "",
+    }
+    return "; ".join(filter(None, [circuits[model["circuit"]], _rate_limit(model["backoff_seconds"])]))
+
+
+def _rate_limit(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"rate limited, for another {in_words(seconds)}" if seconds else "rate limit over, one request goes first"
+
+
+def in_words(seconds: float) -> str:
+    """A time, in its two largest units: `3 h 12 min`. What has begun counts, so that nothing lasts 0 s."""
+    left, parts = math.ceil(seconds), []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2]) or "0 s"
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count:d} {word}" + ("" if count == 1 else "s")
+
+
+def _shown(text: str) -> str:
+    return escape(printable(text).replace("\n", " "))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -97,7 +97,12 @@ class Params:
 
 @dataclass
 class Attempt:
-    """One try at one backend. `kind` is None when it succeeded; `seconds` lasts until its outcome was known."""
+    """One try at one backend.
+
+    Args:
+        seconds: until its outcome was known; 0 before.
+        kind: of its failure; None when it succeeded, and before its outcome was known.
+    """
 
     backend: str
     model: str

@@ -43,6 +43,10 @@ class ServerConfig:
         Texts,
         Meta(description="Origins of web pages that may call the gateway, such as https://chat.example."),
     ] = ()
+    status_from: Annotated[
+        Literal["loopback", "anywhere"],
+        Meta(description="Who may ask `/llmgate/status`: this machine, or everybody whom the gateway serves."),
+    ] = "loopback"
 
     def __post_init__(self) -> None:
         # Browsers send origins in lower case, and CORS compares letter by letter.
@@ -105,6 +109,11 @@ class CallerSecret(Secret):
     def is_plain(self) -> bool:
         """Whether the key itself stands in the configuration; a hash is not the key."""
         return super().is_plain and self._hash is None
+
+    @property
+    def is_hash(self) -> bool:
+        """Whether nobody can have the key from it."""
+        return self._hash is not None
 
     def digest(self, environ: Mapping[str, str]) -> bytes:
         """The SHA-256 of the key, 32 bytes: what a caller's key is compared with.

@@ -23,7 +23,7 @@ from llmgate_core.testing import Script, ScriptedUpstream
 from llmgate_qwen_oauth.simulator import QwenSimulator
 
 LLMGATE = str(Path(sysconfig.get_path("scripts")) / "llmgate")
-ADDRESS = re.compile(r"llmgate listens on (http://\S+)")
+ADDRESS = re.compile(r"llmgate listens on (?:all interfaces, .* )?(http://\S+) ")
 PATIENCE = 20.0
 """Seconds after which an event that was waited for is taken for one that will never come."""
 

@@ -104,6 +104,8 @@ def test_the_name_in_a_host_header(host: str, name: str) -> None:
         ("127.0.0.1", True),
         ("127.9.9.9", True),
         ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("::ffff:192.168.0.1", False),
         ("localhost", True),
         ("LOCALHOST", True),
         ("0.0.0.0", False),

@@ -16,6 +16,7 @@ COMMANDS = {
     "plugins": "Show what is installed, what it brings, and what is wrong with it.",
     "models": "List what can be asked for.",
     "explain": "Show how a request would be routed, step by step.",
+    "status": "Ask the running gateway how it is.",
     "auth": "Log in to backends and out, and show what credentials there are.",
     "schema": "Print the JSON Schema of the configuration and of every connector.",
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import configuration
-from .plugin_flags import PluginFlagsCommand, apply_plugin_flags
+from .plugin_flags import PluginFlagsCommand
 
 if TYPE_CHECKING:
     from ..errors import Problem
@@ -22,9 +22,9 @@ def command(ctx: click.Context, /, **flags: Any) -> None:
     from ..app import create_app
     from .serve import refuse_unsafe
 
-    prepared = configuration.prepare(ctx, flags, lambda config, plugins: apply_plugin_flags(config, plugins, ctx))
+    prepared = configuration.prepare_to_serve(ctx, flags)
     gateway = create_app(prepared.config, plugins=prepared.plugins)
-    refuse_unsafe(gateway)
+    refuse_unsafe(prepared.config)
     for advice in [*prepared.loaded.advice, *advise_backends(prepared)]:
         click.echo(f"advice: {advice}")
     for backend in gateway.backends:

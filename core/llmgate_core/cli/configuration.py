@@ -109,8 +109,8 @@ def options(function: F) -> F:
     return function
 
 
-def serving_options(function: F) -> F:
-    """The flags of a gateway that serves, or that would."""
+def address_options(function: F) -> F:
+    """The flags that say where a gateway is, and which keys it takes."""
     decorators = (
         click.option(
             "--host", envvar="LLMGATE_HOST", show_envvar=True, help="Address to listen on (default 127.0.0.1)."
@@ -130,6 +130,16 @@ def serving_options(function: F) -> F:
             show_envvar=True,
             help="A key that callers must show: env:NAME, file:PATH, sha256:HEX or the key. Repeatable.",
         ),
+    )
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
+
+
+def serving_options(function: F) -> F:
+    """The flags of a gateway that serves, or that would."""
+    decorators = (
+        address_options,
         click.option(
             "--log-level",
             envvar="LLMGATE_LOG_LEVEL",
@@ -186,6 +196,17 @@ def prepare(
     if problems := [*loaded.problems, *find_problems(config, plugins)]:
         raise ConfigError(problems)
     return Prepared(config, plugins, loaded)
+
+
+def prepare_to_serve(ctx: click.Context, flags: Mapping[str, Any]) -> Prepared:
+    """The same with the flags of plugins applied: what `serve` serves, `check` checks, and SIGHUP reads anew.
+
+    Raises:
+        UsageError: a flag that nobody offers; and as `prepare`.
+    """
+    from .plugin_flags import apply_plugin_flags
+
+    return prepare(ctx, flags, lambda config, plugins: apply_plugin_flags(config, plugins, ctx))
 
 
 def refuse_misspelt_flags(ctx: click.Context, flags: Mapping[str, Any]) -> None:

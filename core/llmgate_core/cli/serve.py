@@ -6,21 +6,24 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from . import EXIT_FAILED, EXIT_UNSAFE, EXIT_USAGE, StartRefused, configuration
-from .plugin_flags import PluginFlagsCommand, apply_plugin_flags, refuse_unknown
+from .plugin_flags import PluginFlagsCommand, refuse_unknown
 
 if TYPE_CHECKING:
     from ..app import Gateway
     from ..config import GatewayConfig
+    from ..gateways import Gateways
     from ..plugins import PluginSet
+    from .reload import Read
 
 
 @click.command("serve", cls=PluginFlagsCommand, context_settings=PluginFlagsCommand.SETTINGS)
@@ -52,17 +55,22 @@ async def serve(ctx: click.Context, flags: Mapping[str, Any]) -> None:
     """From flags to the end of the last request."""
     from ..observe import Redactor, configure
 
+    told = Told()
+    told.heed_hang_up()  # before all else: it would end the process
     redactor = Redactor()
     async with demo_or_configured(ctx, flags) as (config, plugins, notes):
         configure(config.logging.level, config.logging.format, redactor)
         from ..app import create_app
+        from ..gateways import Gateways
+        from .reload import reader
 
-        gateway = create_app(config, plugins=plugins, redactor=redactor)
+        gateways = Gateways(create_app(config, plugins=plugins, redactor=redactor))
+        read = None if flags["demo"] else reader(ctx, flags)
         try:
-            refuse_unsafe(gateway)
-            await serve_until_told(gateway, listen(config.server.host, config.server.port), notes)
+            refuse_unsafe(config)
+            await serve_until_told(gateways, listen(config.server.host, config.server.port), notes, told, read)
         finally:
-            await gateway.aclose()
+            await gateways.aclose()
 
 
 @asynccontextmanager
@@ -77,41 +85,52 @@ async def demo_or_configured(
             refuse_unknown(ctx, {})
             yield found
         return
-    prepared = configuration.prepare(ctx, flags, lambda config, plugins: apply_plugin_flags(config, plugins, ctx))
+    prepared = configuration.prepare_to_serve(ctx, flags)
     yield prepared.config, prepared.plugins, ()
 
 
 # --- listening --------------------------------------------------------------------------------------------------------
 
 
-async def serve_until_told(gateway: Gateway, listener: socket.socket, notes: Sequence[str]) -> None:
-    """Serves until SIGTERM or Ctrl-C; running requests get the grace period; a second signal ends at once."""
+async def serve_until_told(
+    gateways: Gateways, listener: socket.socket, notes: Sequence[str], told: Told, read: Read | None
+) -> None:
+    """Serves until SIGTERM or Ctrl-C; running requests get the grace period; a second signal ends at once.
+
+    Args:
+        read: what SIGHUP makes anew; None for a demo.
+    """
     from ..server import Server
+    from .reload import reload_when_asked
 
     address = listener.getsockname()
-    stop = asyncio.Event()
-    on_signals(stop)  # before anybody reads that we listen: who reads it may tell us to stop
-    server = Server(gateway.app, logging.getLogger("llmgate.server"), gateway.refused)
+    told.heed_stop()  # before anybody reads that we listen: who reads it may tell us to stop
+    server = Server(gateways, logging.getLogger("llmgate.server"), gateways.refused)
     await server.start(listener)
     # Nobody reads it: no reason not to serve. Rich would end the program.
     with contextlib.suppress(OSError, SystemExit):
-        announce(gateway, address, notes)
-    await stop.wait()
-    await server.aclose(gateway.config.server.shutdown_grace_seconds, gateway.interrupt)
+        announce(gateways.current, address, notes)
+    reloading = asyncio.create_task(reload_when_asked(told.reload, gateways, read))
+    await told.stop.wait()
+    reloading.cancel()
+    await server.aclose(gateways.current.config.server.shutdown_grace_seconds, gateways.interrupt)
 
 
-def refuse_unsafe(gateway: Gateway) -> None:
-    """Raises StartRefused (status 3) for a gateway that everybody could use."""
+def is_unsafe(config: GatewayConfig) -> bool:
+    """Whether everybody who can reach the gateway could use it, and not only from this machine."""
     from ..frontends.access import is_loopback
 
-    host = gateway.config.server.host
-    if gateway.config.auth.callers() or is_loopback(host):
-        return
-    raise StartRefused(
-        f"refusing to listen on {host} without keys: anybody who reaches it could use your credentials. "
-        "Set `auth.api_keys`, `--api-key` or LLMGATE_API_KEYS, or listen on 127.0.0.1.",
-        EXIT_UNSAFE,
-    )
+    return not config.auth.callers() and not is_loopback(config.server.host)
+
+
+def refuse_unsafe(config: GatewayConfig) -> None:
+    """Raises StartRefused (status 3) for a gateway that everybody could use."""
+    if is_unsafe(config):
+        raise StartRefused(
+            f"refusing to listen on {config.server.host} without keys: anybody who reaches it could use your "
+            "credentials. Set `auth.api_keys`, `--api-key` or LLMGATE_API_KEYS, or listen on 127.0.0.1.",
+            EXIT_UNSAFE,
+        )
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -146,30 +165,71 @@ def announce(gateway: Gateway, address: Sequence[Any], notes: Sequence[str]) -> 
     print_banner(gateway, address, notes)
 
 
-def on_signals(stop: asyncio.Event) -> None:
-    """Sets `stop` at the first SIGTERM or SIGINT; the second ends the process."""
-    import signal
+class Told:
+    """What signals tell the gateway; to be made in the running loop.
 
-    def told() -> None:
+    Attributes:
+        stop: SIGTERM or SIGINT has come; the second one ends the process.
+        reload: SIGHUP has come, where there is one, and nobody has heeded it yet.
+    """
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.reload = asyncio.Event()
+
+    def heed_stop(self) -> None:
+        """From now on SIGTERM and SIGINT do not end the process by themselves."""
+        on_signal(signal.SIGTERM, self._stop)
+        on_signal(signal.SIGINT, self._stop)
+
+    def heed_hang_up(self) -> None:
+        """From now on SIGHUP does not end the process by itself. Does nothing where there is no such signal."""
+        if sys.platform != "win32":
+            # Who ignores it (`nohup`) means to outlive the terminal.
+            had_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and has_terminal()
+            on_signal(signal.SIGHUP, lambda: self._hung_up(had_terminal))
+
+    def _stop(self) -> None:
         # First the deed: the reader of our words may have gone, and to say them fails.
-        if stop.is_set():
+        if self.stop.is_set():
             try:
                 say("stopped at once")
             finally:
                 os._exit(EXIT_FAILED)
-        stop.set()
+        self.stop.set()
         say("finishing running requests; again to stop at once")
 
-    def say(words: str) -> None:
-        with contextlib.suppress(OSError):
-            click.echo(f"llmgate: {words}", err=True)
+    def _hung_up(self, had_terminal: bool) -> None:
+        # It is also what the kernel sends to those whose terminal has been closed: nobody asks for a reload then, and
+        # a gateway that nobody sees any more must not keep the port.
+        if had_terminal and not has_terminal():
+            self.stop.set()
+        else:
+            self.reload.set()
 
+
+def has_terminal() -> bool:
+    """Whether this process has a controlling terminal that is still open."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def say(words: str) -> None:
+    """A line on standard error, if somebody reads it."""
+    with contextlib.suppress(OSError):
+        click.echo(f"llmgate: {words}", err=True)
+
+
+def on_signal(sort: int, act: Callable[[], None]) -> None:
+    """Has `act` called in the running loop for every signal of this sort."""
     loop = asyncio.get_running_loop()
-    for sort in (signal.SIGTERM, signal.SIGINT):
-        try:
-            loop.add_signal_handler(sort, told)
-        except NotImplementedError:  # Windows
-            signal.signal(sort, lambda *_: loop.call_soon_threadsafe(told))
+    try:
+        loop.add_signal_handler(sort, act)
+    except NotImplementedError:  # Windows
+        signal.signal(sort, lambda *_: loop.call_soon_threadsafe(act))
 
 
 def run(main: Any) -> None:

@@ -260,7 +260,7 @@ def error_event(error: BaseException, *, context: str = "") -> bytes:
 def _told(error: BaseException, context: str) -> tuple[int, dict[str, str | None]]:
     if isinstance(error, ConnectorError):
         status = answer_status(error)
-        kept = None if error.kind in _OWN_CODES else error.code
+        kept = None if error.kind in _OWN_CODES or _is_status(error.code) else error.code
         code, kind, param, message = kept or KINDS[error.kind].code, _type(error), error.param, error.message
     elif isinstance(error, RequestError):
         status, code, param, message = error.status, error.code, error.param, error.message
@@ -270,6 +270,11 @@ def _told(error: BaseException, context: str) -> tuple[int, dict[str, str | None
         status, kind, param = 500, "server_error", None
     message = f"{message} [llmgate: {context}]" if context else message
     return status, {"message": message, "type": kind, "param": param, "code": code}
+
+
+def _is_status(code: str | None) -> bool:
+    """Whether an upstream has written the HTTP status where clients look for a word."""
+    return code is not None and re.fullmatch("[45][0-9][0-9]", code) is not None
 
 
 def _type(error: ConnectorError) -> str:

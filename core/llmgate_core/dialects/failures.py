@@ -171,9 +171,13 @@ def _implied_status(told: Told) -> int | None:
     return None
 
 
+_OVERLOADED = (503, 529)
+"""Statuses of an upstream that has too much to do; 529 is Anthropic's, which few clients know."""
+
+
 def answer_status(error: ConnectorError) -> int:
     """The HTTP status with which the caller is told: the kind's, or for a bad request the upstream's 4xx."""
-    if error.kind == "unavailable" and error.status == 503:
+    if error.kind == "unavailable" and error.status in _OVERLOADED:
         return 503
     fixed = KINDS[error.kind].status
     if fixed is not None:

@@ -170,10 +170,14 @@ def host_name(host: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen on can be reached from this machine only."""
+    """Whether an address to listen on can be reached from this machine only; of a peer, whether it is this machine."""
     if host.lower() == "localhost":
         return True
-    return _is_address(host) and ipaddress.ip_address(host).is_loopback
+    if not _is_address(host):
+        return False
+    address = ipaddress.ip_address(host)
+    # A socket for both versions shows a peer of IPv4 as `::ffff:127.0.0.1`; Python before 3.13 sees no loopback in it.
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _shown(seen: str) -> str:

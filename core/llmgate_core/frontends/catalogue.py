@@ -91,7 +91,11 @@ class Health:
 
 
 class Ready:
-    """At least one backend can be used. Names and states, no reasons: those may hold paths, and anybody may ask."""
+    """At least one backend can be used. Names and states, no reasons: those may hold paths, and anybody may ask.
+
+    No models either: callers choose what they are called. A backend whose circuit is open is ready all the same, as a
+    request that has no other branch is always sent.
+    """
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -100,8 +104,12 @@ class Ready:
         """200 or 503."""
         states = {backend.name: backend.readiness().ready for backend in self._gateway.backends}
         ready = any(states.values())
-        content = {
+        now = self._gateway.executor.now()
+        circuits = {backend.name: backend.worst_circuit(now) for backend in self._gateway.backends}
+        content: dict[str, Any] = {
             "status": "ready" if ready else "not_ready",
             "backends": {name: "ready" if state else "not_ready" for name, state in states.items()},
         }
+        if failing := {name: state for name, state in circuits.items() if state != "closed"}:
+            content["circuits"] = failing
         await JSONResponse(content, status_code=200 if ready else 503)(scope, receive, send)

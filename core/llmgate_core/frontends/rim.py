@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
 from starlette.exceptions import HTTPException
@@ -58,6 +58,10 @@ class Rim:
         self._monotonic = monotonic
         self._sleep = sleep
         self._running: dict[asyncio.Task[None], RequestRecord] = {}
+
+    def running(self) -> Sequence[RequestRecord]:
+        """The records of the requests that have not ended."""
+        return tuple(self._running.values())
 
     def interrupt(self) -> None:
         """Ends what is still running, and lets each caller know: the gateway is shutting down."""
