@@ -43,7 +43,7 @@ ERRORS: dict[int, tuple[int, type[openai.APIStatusError]]] = {
     500: (502, openai.InternalServerError),
     503: (503, openai.InternalServerError),
     504: (504, openai.InternalServerError),
-    529: (502, openai.InternalServerError),
+    529: (503, openai.InternalServerError),
 }
 HEADERS = {"retry-after": "7", "x-request-id": "up-1", "set-cookie": "a=b"}
 PIECES = ["春眠不", "觉晓，", "处处闻", "啼鸟。"]

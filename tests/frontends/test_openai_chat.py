@@ -458,7 +458,7 @@ def refuse(
         pytest.param(refuse(408), 504, "upstream_timeout", True, id="timeout"),
         pytest.param(refuse(429), 429, "rate_limit_exceeded", True, id="rate_limited"),
         pytest.param(refuse(500), 502, "upstream_unavailable", True, id="unavailable"),
-        pytest.param(refuse(529), 502, "upstream_unavailable", True, id="overloaded"),
+        pytest.param(refuse(529), 503, "upstream_unavailable", True, id="overloaded"),
         pytest.param(refuse(504), 504, "upstream_timeout", True, id="gateway timeout"),
         pytest.param(refuse(302), 502, "upstream_protocol_error", True, id="redirect"),
     ],
