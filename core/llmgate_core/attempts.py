@@ -68,13 +68,18 @@ class Spending:
 
 @dataclass
 class Answer:
-    """What the caller gets: a committed reply. `aclose` must be awaited whatever happens; twice does no harm."""
+    """What the caller gets: a committed reply. `aclose` must be awaited whatever happens; twice does no harm.
+
+    Args:
+        is_translated: whether the upstream said it in another dialect.
+    """
 
     status: int
     headers: dict[str, str]
     chunks: AsyncGenerator[bytes, None]
     aclose: Callable[[], Awaitable[None]]
     stream: bool
+    is_translated: bool = False
 
 
 @dataclass(frozen=True)

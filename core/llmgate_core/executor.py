@@ -196,6 +196,7 @@ class Executor:
         with backend.circuit(leaf.model).watching(self._monotonic, errand.said):
             answer = await self._within(branch, errand, journey.spending)
         record.served_by = errand.attempts[-1]
+        answer.is_translated = prepared.translation is not None
         answer.headers |= prepared.headers
         answer.headers["x-llmgate-backend"] = backend.name
         answer.headers["x-llmgate-attempts"] = str(len(record.attempts))

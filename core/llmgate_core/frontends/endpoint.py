@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..dialects.spoken import ReadRequest, Spoken
 from ..errors import RequestError
+from ..executor import Answer
 from ..request import GatewayRequest, Operation, RequestRecord
 from .early import relay_early
 from .exchange import HangUp, Receive, Scope, Send, read_body, relay
@@ -66,10 +67,14 @@ class Endpoint:
             user_agent=headers.get("user-agent", ""),
         )
 
+    async def answer(self, request: GatewayRequest, record: RequestRecord) -> Answer:
+        """The answer to a request; for front ends that do something with it on its way."""
+        return await self._gateway.answer(request, record)
+
     async def serve(self, request: GatewayRequest, record: RequestRecord, send: Send) -> None:
         """Gets the answer, and relays it."""
         streaming = self._gateway.config.streaming
-        answering = self._gateway.answer(request, record)
+        answering = self.answer(request, record)
         if request.stream and streaming.keepalive == "early":
             await relay_early(answering, send, record, self._dialect, streaming.keepalive_interval_seconds)
             return
