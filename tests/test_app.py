@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -204,6 +206,51 @@ def test_a_route_fails_over(gateway: GatewayFactory) -> None:
             assert [request.json().get("seed") for request in running.upstream.requests] == [None, 1]
 
     asyncio.run(run())
+
+
+HOSTILE = [
+    "a",
+    "|",
+    "a|",
+    "a^",
+    "[weight=1]a^",
+    "[",
+    ",",
+    "=",
+    ":",
+    "acme:",
+    "acmf",
+    "?a",
+    "?a=1&",
+    "&",
+    "%41",
+    "%",
+    "é",
+    "模",
+    "\\",
+    "(",
+]
+
+
+def seconds(gateway: Gateway, text: str) -> float:
+    """The least time that it takes to route a model name, or to refuse it."""
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        with suppress(SelectorError):
+            gateway.route(text)
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_a_hostile_model_name_takes_time_in_proportion_to_its_length(piece: str) -> None:
+    """Rewrites, grammar and the search for what was meant, eight times as long: 64 times would be quadratic."""
+    rules = tuple(Rewrite(pattern, "acme:m") for pattern in ("(a+)+b", "(.*)*b", r"(\w+\s?)*(b|c)"))
+    gateway = build("default", "two", model_aliases=rules, default_backend="acme")
+    small, large = ("m" + piece * (length // len(piece)) for length in (500, 4000))
+    seconds(gateway, small)
+    assert seconds(gateway, large) < 30 * max(seconds(gateway, small), 20e-6)
 
 
 def test_what_a_rewrite_made_of_the_text_is_refused_as_a_selector_is() -> None:

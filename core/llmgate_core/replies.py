@@ -129,7 +129,7 @@ async def beginning(reply: UpstreamReply, dialect: Spoken, hold_seconds: float |
             break
     if not first:
         raise ConnectorError("protocol", "the upstream answered with an empty stream", status=reply.status)
-    if not is_sse(reply) and not first.lstrip().startswith((b"data:", b"event:", b"id:", b":")):
+    if not _may_begin_a_stream(first, says_so=is_sse(reply)):
         raise not_a_stream(reply, dialect, await read_beginning(reply, first))
     begun = Beginning(reply, dialect, first)
     try:
@@ -140,6 +140,16 @@ async def beginning(reply: UpstreamReply, dialect: Spoken, hold_seconds: float |
     return begun
 
 
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":", b"\xef\xbb\xbf")
+"""How a line of an event stream may begin, and the mark that may stand before the first."""
+
+
+def _may_begin_a_stream(first: bytes, *, says_so: bool) -> bool:
+    """Whether these bytes are the beginning of an event stream; of one that says so, a part of a word is enough."""
+    head = first.lstrip()
+    return head.startswith(_FIELDS) or (says_so and any(field.startswith(head) for field in _FIELDS))
+
+
 def not_a_stream(reply: UpstreamReply, dialect: Spoken, data: bytes) -> ConnectorError:
     """Why a streaming request got something else: an error in disguise, if it says so."""
     if failure := dialect.first_event_error(data):
@@ -147,7 +157,7 @@ def not_a_stream(reply: UpstreamReply, dialect: Spoken, data: bytes) -> Connecto
     sort = reply.headers.get("content-type", "no content type").split(";")[0][:60]
     return ConnectorError(
         "protocol",
-        f"the upstream answered a streaming request with `{sort}`, not with a stream",
+        f"the upstream answered a streaming request with `{sort}` that is no stream",
         status=reply.status,
     )
 

@@ -367,8 +367,29 @@ def test_a_stream_that_begins_with_an_error(data: bytes, kind: str) -> None:
 @pytest.mark.parametrize(
     "data",
     [
+        b'data: {"choices":[{"delta":{"content":"half\n\n',
+        b'data: {"choices":[{"delta":{"content":"half\r\n\r\ndata: [DONE]\r\n\r\n',
+        b'data: {"choices":[{"delta":{"role":"assistant"}}]}\n\ndata: once upon a time\n\n',
+    ],
+)
+def test_a_stream_that_begins_with_something_unreadable(data: bytes) -> None:
+    error = chat.first_event_error(data)
+    assert error is not None
+    assert (error.kind, error.message) == (
+        "protocol",
+        "the upstream's stream begins with an event that is not usable JSON",
+    )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
         b"",
         b": ping\n\n",
+        b"data:\n\n",
+        b"data: [DONE]\n\n",
+        b"event: ping\ndata: now\n\n",
+        b'data: {"choices":[{"delta":{"content":"x"}}]}\n\ndata: {"choices":[{"del\n\n',
         b'data: {"choices":[{"delta":{"role":"assistant"}}],"error":null}\n\n',
         b'data: {"choices":[{"delta":{"content":"\\"error\\""}}]}\n\n',
         b'data: {"choices":[{"delta":{"content":"x"}}]}\n\ndata: {"error":"later"}\n\n',

@@ -112,6 +112,7 @@ async def flapping(exchange: Exchange) -> None:
     await (good if exchange.number % 2 else failing(503))(exchange)
 
 
+BROKEN_EVENT = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"once\n\n'
 ERROR = {"error": {"message": "words of the upstream inside a 200", "type": "server_error", "code": 500}}
 HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
 LOGIN = answering(200, b"<html>please log in</html>", {"content-type": "text/html"})
@@ -137,16 +138,20 @@ FAULTS: dict[str, Script | str] = {
     "a page instead of an answer": LOGIN,
     "JSON that breaks off": by_kind(
         answering(200, PLAIN[:40], {"content-type": "application/json"}),
-        beginning(b'data: {"id":"c","choices":[{"index":0,"del\n\n'),
+        beginning(BROKEN_EVENT, *STORY[3:]),
     ),
-    "no event stream": by_kind(beginning(*STORY), answering(200, b"once\nupon\n\na time\n", SSE)),
+    "an answer of the other kind": by_kind(beginning(*STORY), answering(200, PLAIN, SSE)),
     "an error inside a 200": by_kind(answering(200, ERROR), beginning(ROLE, ERROR)),
     "an error after some text": by_kind(part(0.5, Exchange.reset), beginning(*STORY[:2], ERROR)),
+    "an event that breaks off, after some text": by_kind(
+        answering(200, PLAIN[:-20]), beginning(*STORY[:2], BROKEN_EVENT, *STORY[3:])
+    ),
     "cut before the first token": by_kind(part(0.0, Exchange.cut), beginning(ROLE, then=Exchange.cut)),
     "cut in the middle": by_kind(part(0.5, Exchange.cut), beginning(*STORY[:2], then=Exchange.cut)),
     "ends in the middle, properly": by_kind(answering(200, PLAIN[:-20]), beginning(*STORY[:2])),
     "silence in the middle": by_kind(part(0.5, Exchange.hung_up), beginning(*STORY[:2], then=Exchange.hung_up)),
-    "flapping: 503, then an answer": flapping,
+    "flapping, its first request": flapping,
+    "flapping, its second request": flapping,
 }
 
 STRATEGIES = {
@@ -170,6 +175,7 @@ class Cell:
         text: what the caller has of the answer.
         whole: whether he must take it for whole.
         broken: whether the connection broke off instead of an end.
+        unreadable: whether an event is no JSON, which SDKs raise.
         attempts: as the gateway counts them; `asked` are the requests that reached an upstream.
     """
 
@@ -179,6 +185,7 @@ class Cell:
     text: str = ""
     whole: bool = False
     broken: bool = False
+    unreadable: bool = False
     attempts: int = 0
     asked: int = 0
     seconds: float = 0.0
@@ -191,7 +198,7 @@ class Cell:
     def _got(self) -> str:
         if self.whole:
             return "answer"
-        told = f"`{self.error}`" if self.error else "broken connection" if self.broken else "nothing"
+        told = f"`{self.error}`" if self.error else "broken event" if self.unreadable else "broken connection"
         if self.status != 200:
             return f"{self.status} {told}"
         return f"text, then {told}" if self.text else f"200, then {told}"
@@ -223,10 +230,11 @@ class Watched:
 
 @asynccontextmanager
 async def deaf_port() -> AsyncIterator[int]:
-    """A port where whoever comes is hung up on at the first byte."""
+    """A port of a server that does not understand TLS."""
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
         writer.close()
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
@@ -240,9 +248,15 @@ def closed_port() -> int:
 
 
 async def tried(
-    fault: Script | str, selector: str, *, stream: bool, client: httpx.AsyncClient, plugins: PluginSet
+    fault: Script | str,
+    selector: str,
+    *,
+    stream: bool,
+    client: httpx.AsyncClient,
+    plugins: PluginSet,
+    requests: int = 1,
 ) -> Cell:
-    """One request to a gateway of its own, whose backend `a` has this fault."""
+    """The last of some requests to a gateway of its own, whose backend `a` has this fault."""
     script = Watched(silent if isinstance(fault, str) else fault)
     async with ScriptedUpstream(script) as faulty, ScriptedUpstream(good) as other, deaf_port() as deaf:
         url = fault.format(closed=closed_port(), deaf=deaf) if isinstance(fault, str) else f"{faulty.url}/v1"
@@ -260,8 +274,10 @@ async def tried(
         world = World(lambda: 1_800_000_000.0, random.Random(1), {}, Path("/nowhere"))
         gateway = create_app(config, plugins=plugins, world=world)
         async with LoopbackServer(gateway.app) as address:
-            cell = await asked_for(client, address, selector, stream=stream)
-            cell.asked = len(faulty.requests) + len(other.requests)
+            for _ in range(requests):
+                before = len(faulty.requests) + len(other.requests)
+                cell = await asked_for(client, address, selector, stream=stream)
+                cell.asked = len(faulty.requests) + len(other.requests) - before
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await script.idle.wait()  # who is not wanted any more has been hung up on, long before the end
         return cell
@@ -305,13 +321,14 @@ def read_stream(data: bytes, cell: Cell) -> None:
             try:
                 told = json.loads(line.removeprefix("data: "))
             except ValueError:
+                cell.unreadable = True
                 continue
             if error := told.get("error"):
                 cell.error, cell.message = str(error["code"]), error["message"]
                 continue
             cell.text += told["choices"][0]["delta"].get("content") or ""
             finished = finished or bool(told["choices"][0]["finish_reason"])
-    cell.whole = finished and not cell.error and not cell.broken
+    cell.whole = finished and not (cell.error or cell.broken or cell.unreadable)
 
 
 Matrix = dict[bool, dict[str, dict[str, Cell]]]
@@ -324,11 +341,14 @@ async def measured(at_once: int = 24) -> Matrix:
     keys = [(stream, name, how) for stream in (False, True) for name in FAULTS for how in STRATEGIES]
     async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
 
-        async def cell(fault: Script | str, selector: str, stream: bool) -> Cell:
+        async def cell(name: str, selector: str, stream: bool) -> Cell:
+            requests = 2 if "second" in name else 1
             async with turns:
-                return await tried(fault, selector, stream=stream, client=client, plugins=plugins)
+                return await tried(
+                    FAULTS[name], selector, stream=stream, client=client, plugins=plugins, requests=requests
+                )
 
-        cells = await asyncio.gather(*(cell(FAULTS[name], STRATEGIES[how], stream) for stream, name, how in keys))
+        cells = await asyncio.gather(*(cell(name, STRATEGIES[how], stream) for stream, name, how in keys))
     matrix: Matrix = {False: {}, True: {}}
     for (stream, name, how), found in zip(keys, cells, strict=True):
         matrix[stream].setdefault(name, {})[how] = found

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import KINDS, ConfigError, ConnectorError, PluginError, RequestError
 from ..sse import Parser, join
-from ..wire import Body, JsonError, encode
+from ..wire import Body, JsonError, decode, encode
 from .chat_stream import MEANINGFUL, StreamWatch, is_error
 from .failures import answer_status, reported_error, retry_after, upstream_error
 from .spoken import ErrorAnswer, ReadRequest
@@ -57,6 +57,8 @@ PARAMETERS = (
 
 _SAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 """One parameter with two names; a body has the one that its model wants."""
+
+_BLANK = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 
 _EMPTY_LIST = re.compile(rb"\[\s*+\]")
 
@@ -195,18 +197,33 @@ def first_event_error(data: bytes) -> ConnectorError | None:
     """The failure with which a 200 stream begins, None if it begins well or too little of it has come.
 
     Args:
-        data: the stream's first bytes. Whole events before the first meaningful one are looked at.
+        data: the stream's first bytes. Whole events up to the first meaningful one are looked at.
     """
-    if b'"error"' not in data and b"event:" not in data:
-        return None
     if data.lstrip().startswith(b"{"):
         return reported_error(data) if is_error(data) else None
-    for event in Parser(limit=len(data) + 2).feed(data):
+    for event in Parser(limit=len(data) + 2).feed(_to_first_meaningful(data)):
         if event.event == "error" or is_error(event.data):
             return reported_error(event.data)
-        if MEANINGFUL.search(event.data):
-            return None
+        if event.event == "message" and not _is_readable(event.data):
+            return ConnectorError("protocol", "the upstream's stream begins with an event that is not usable JSON")
     return None
+
+
+def _to_first_meaningful(data: bytes) -> bytes:
+    """The beginning of a stream, up to the end of the first event that a caller would miss."""
+    found = MEANINGFUL.search(data)
+    end = _BLANK.search(data, found.end()) if found else None
+    return data[: end.end()] if end else data
+
+
+def _is_readable(data: bytes) -> bool:
+    if data.strip() in (b"", b"[DONE]"):
+        return True
+    try:
+        decode(data)
+    except JsonError:
+        return False
+    return True
 
 
 # --- errors for the caller ----------------------------------------------------------------------------------
