@@ -30,6 +30,7 @@ LEVELS = (
         "secret",
         "wire",
         "token_estimate",
+        "response_store",
         "sse",
         "faults",
         "regexes",
