@@ -212,9 +212,10 @@ class _Conversation:
         return self._toolbox.spelt(sort.removesuffix("_call"), None), encode(told).decode()
 
     def _check_output(self, item: dict[str, Any], field: str) -> None:
-        """An output is told behind its call; one without a call is refused in OpenAI's words."""
+        """An output is told behind its call, and ends the turn; one without a call is refused in OpenAI's words."""
         call_id = _call_id(item)
         if call_id is not None and call_id in self._called:
+            self.close()
             return
         if _type(item) not in _ANSWERS:
             self._losses.add_unless(_type(item) in _BRING_TOOLS, "input.unknown")
@@ -258,7 +259,7 @@ class _Conversation:
         if isinstance(output, list) and all(isinstance(part, dict) and "type" in part for part in output):
             return split(parts_of(output, f"{field}.output", self._losses))
         told = {key: value for key, value in item.items() if key not in _BOOKKEEPING}
-        return encode(told).decode(), []
+        return encode(output if told.keys() == {"output"} else told).decode(), []
 
     def _lose_options(self, item: Mapping[str, Any], told: Iterable[str]) -> None:
         known = _BOOKKEEPING.union(told)
