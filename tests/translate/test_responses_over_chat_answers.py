@@ -287,7 +287,7 @@ def calls(data: bytes) -> list[tuple[str, str, str]]:
         (piece(0, None, "1", "a") + piece(0, "f", "2"), [("a", "f", "12")]),
         (piece(0, "f", "1"), [("call_3", "f", "1")]),
         (piece(1, "f", "1", "a") + piece(7, "f", "2", "b"), [("a", "f", "1"), ("b", "f", "2")]),
-        (piece(0, "", "", "a") + piece(1, "f", "", "b"), [("b", "f", "")]),
+        (piece(0, "", "", "a") + piece(1, "f", "", "b"), [("b", "f", "{}")]),
         (
             delta(function_call={"name": "f", "arguments": "{"}) + delta(function_call={"arguments": "}"}),
             [("call_3", "f", "{}")],

@@ -36,7 +36,7 @@ def offered_within(items: Sequence[dict[str, Any]], toolbox: Toolbox) -> None:
         RequestError: they are no tools.
     """
     for place, item in enumerate(items):
-        if item.get("type") in _BRING_TOOLS:
+        if _type(item) in _BRING_TOOLS:
             toolbox.offer(item.get("tools"), f"input[{place}].tools")
 
 

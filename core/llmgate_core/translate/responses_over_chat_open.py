@@ -158,6 +158,8 @@ class OpenCall:
         """See `OpenItem`."""
         said: list[Said] = []
         if self._tool.kind == "function":
+            if whole["arguments"] and not self._pieces:
+                said += self.add(whole["arguments"])
             said.append(("response.function_call_arguments.done", {**self._place, "arguments": whole["arguments"]}))
         elif self._tool.kind == "custom":
             said.append(("response.custom_tool_call_input.delta", {**self._place, "delta": whole["input"]}))

@@ -34,7 +34,7 @@ def parts_of(content: Any, field: str, losses: Losses) -> list[dict[str, Any]]:
 
 
 def _part(part: Mapping[str, Any], field: str) -> dict[str, Any] | None:
-    sort = part.get("type")
+    sort = str(part.get("type"))
     if sort in _TEXTS:
         return {"type": "text", "text": text_of(part, "text", field)}
     if sort == "refusal":

@@ -145,7 +145,7 @@ PREFIXES = {"function": "fc_", "custom": "ctc_", "local_shell": "lsh_"}
 
 
 def call_item(id: str, tool: Tool, call_id: str, arguments: str, status: Status) -> Item:
-    """A call, as the caller knows the tool."""
+    """A call, as the caller knows the tool. No arguments at all are an empty object: clients parse them as JSON."""
     if tool.kind == "local_shell":
         action = action_of_arguments(arguments)
         return {"id": id, "type": "local_shell_call", "status": status, "call_id": call_id, "action": action}
@@ -153,6 +153,8 @@ def call_item(id: str, tool: Tool, call_id: str, arguments: str, status: Status)
     if tool.kind == "custom":
         text = input_of_arguments(arguments) if arguments else ""
         return {"id": id, "type": "custom_tool_call", "status": status, "call_id": call_id, **named, "input": text}
+    if not arguments and status == "completed":
+        arguments = "{}"
     return {"id": id, "type": "function_call", "status": status, "call_id": call_id, **named, "arguments": arguments}
 
 
