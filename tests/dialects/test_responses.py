@@ -59,15 +59,18 @@ def test_a_wrong_request_is_refused_in_words(data: bytes, param: str | None, cod
 
 
 @pytest.mark.parametrize(
-    ("body", "items"),
-    [
-        (b'{"input":"hi"}', [{"type": "message", "role": "user", "content": "hi"}]),
-        (b'{"input":[{"a":1}]}', [{"a": 1}]),
-        (b"{}", []),
-    ],
+    ("value", "items"),
+    [("hi", [{"type": "message", "role": "user", "content": "hi"}]), ([{"a": 1}, 2], [{"a": 1}]), (None, [])],
 )
-def test_input_as_items(body: bytes, items: list[dict[str, Any]]) -> None:
-    assert responses.input_items(Body(body)) == items
+def test_input_as_items(value: Any, items: list[dict[str, Any]]) -> None:
+    assert responses.input_items(value) == items
+
+
+@pytest.mark.parametrize("name", ["previous_response_id", "conversation", "prompt"])
+def test_input_may_come_from_elsewhere(name: str) -> None:
+    assert responses.read_request(b'{"model":"m","%b":"x"}' % name.encode()).selector == "m"
+    with pytest.raises(RequestError, match="`input` is missing"):
+        responses.read_request(b'{"model":"m","%b":null}' % name.encode())
 
 
 # --- parameters ------------------------------------------------------------------------------------

@@ -78,7 +78,13 @@ def _selector(body: Body) -> str:
     return selector
 
 
+_ELSEWHERE = ("previous_response_id", "conversation", "prompt")
+"""Where else a request's input may come from."""
+
+
 def _check_input(body: Body) -> None:
+    if "input" not in body and any(body.raw(name) not in (None, b"null") for name in _ELSEWHERE):
+        return
     raw = _required(body, "input")
     if raw.startswith(b'"'):
         return
@@ -107,13 +113,8 @@ def _mistyped(name: str, wanted: str) -> RequestError:
     return RequestError(f"`{name}` must be {wanted}", code="invalid_type", param=name)
 
 
-def input_items(body: Body) -> list[dict[str, Any]]:
-    """The request's input as a list of items: a text alone is a message of the user's. Read them, never change them.
-
-    Raises:
-        JsonError: a number in it is too large for a float.
-    """
-    value = body.get("input", [])
+def input_items(value: Any) -> list[dict[str, Any]]:
+    """A request's `input` as a list of items: a text alone is a message of the user's."""
     if isinstance(value, str):
         return [{"type": "message", "role": "user", "content": value}]
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -158,6 +158,7 @@ class _Conversation:
 
     def _add_reasoning(self, item: dict[str, Any], is_current: bool) -> None:
         self.close()
+        self._lose_options(item, ("summary", "content", "encrypted_content"))
         if is_set(item.get("encrypted_content")):
             self._losses.add("reasoning.encrypted_content")
         text = _reasoning_text(item)
@@ -205,6 +206,7 @@ class _Conversation:
             text = arguments_of_input(text_of(item, "input", field))
             return self._toolbox.spelt(text_of(item, "name", field), namespace), text
         if sort == "local_shell_call":
+            self._lose_options(item, ("action",))
             action = item.get("action")
             told = {key: value for key, value in action.items() if key != "type"} if isinstance(action, dict) else {}
             return self._toolbox.spelt(LOCAL_SHELL, None), encode(told).decode()
@@ -253,10 +255,12 @@ class _Conversation:
     def _told(self, item: dict[str, Any], field: str) -> tuple[str, list[dict[str, Any]]]:
         output = item.get("output")
         if isinstance(output, str):
+            self._lose_options(item, ("output", "name", "namespace"))
             return output, []
         if isinstance(output, dict) and isinstance(output.get(IMAGE_URL), str):  # a screenshot
             output = [{"type": "input_image", IMAGE_URL: output[IMAGE_URL]}]
         if isinstance(output, list) and all(isinstance(part, dict) and "type" in part for part in output):
+            self._lose_options(item, ("output", "name", "namespace"))
             return split(parts_of(output, f"{field}.output", self._losses))
         told = {key: value for key, value in item.items() if key not in _BOOKKEEPING}
         return encode(output if told.keys() == {"output"} else told).decode(), []

@@ -62,7 +62,7 @@ def request_of(body: Body, toolbox: Toolbox, losses: Losses) -> dict[str, Any]:
     """
     data = body.data
     _refuse(data)
-    items = input_items(body)
+    items = input_items(data.get("input"))
     toolbox.offer(data.get("tools"), "tools")
     offered_within(items, toolbox)
     choice = toolbox.choice(data.get("tool_choice"))

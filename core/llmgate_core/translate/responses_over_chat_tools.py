@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -81,6 +81,7 @@ class Toolbox:
 
     def _offer_namespace(self, tool: dict[str, Any], field: str) -> None:
         namespace = text_of(tool, "name", field)
+        self._lose_options(tool, ("type", "name", "description", "tools"))
         about = tool.get("description")
         for place, nested in enumerate(objects_of(tool.get("tools"), f"{field}.tools")):
             if nested.get("type") in ("function", "custom"):
@@ -90,13 +91,16 @@ class Toolbox:
 
     def _add(self, tool: dict[str, Any], field: str, namespace: str | None, about: str) -> None:
         name = text_of(tool, "name", field)
-        if any(is_set(value) and value is not False for key, value in tool.items() if key not in _TOLD):
-            self._losses.add("tools.options")
+        self._lose_options(tool, _TOLD)
         described = [about, str(tool.get("description") or "")]
         if tool["type"] == "custom":
             self._put(Tool("custom", name, namespace), self._custom(tool, described))
         else:
             self._put(Tool("function", name, namespace), _function(tool, described))
+
+    def _lose_options(self, tool: dict[str, Any], told: Collection[str]) -> None:
+        if any(is_set(value) and value is not False for key, value in tool.items() if key not in told):
+            self._losses.add("tools.options")
 
     def _custom(self, tool: dict[str, Any], described: list[str]) -> dict[str, Any]:
         form = tool.get("format")
@@ -226,12 +230,13 @@ def arguments_of_input(text: str) -> str:
 
 
 def input_of_arguments(arguments: str) -> str:
-    """A custom tool's input; where a model wrote something else than was asked for, all of that."""
+    """A custom tool's input: `input`, or the only text there is; else whatever the model wrote instead."""
     try:
         value = decode(arguments.encode())
     except JsonError:
         return arguments
-    text = value.get("input") if isinstance(value, dict) else None
+    members = value if isinstance(value, dict) else {}
+    text = next(iter(members.values())) if len(members) == 1 else members.get("input")
     return text if isinstance(text, str) else arguments
 
 
