@@ -358,6 +358,13 @@ def test_meaningful(passed: bytes, meaningful: bool) -> None:
     assert watch(passed[:-2]).meaningful is False  # the line has not ended
 
 
+def test_usage_is_what_stands_at_the_end() -> None:
+    echo = {"tools": [{"usage": {"tokens": 7}}]}
+    created = event("response.created", response=echo)
+    assert watch(created).usage is None
+    assert watch(created, event("response.completed", response={**echo, "usage": USAGE})).usage == USAGE
+
+
 def test_a_line_that_never_ends_is_not_kept_whole() -> None:
     watcher = watch(*[b"data: " + b"x" * 300_000] * 10)
     assert sum(map(len, watcher._line)) < 2 * 1024 * 1024

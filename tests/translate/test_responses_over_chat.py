@@ -366,20 +366,32 @@ def test_what_must_not_be_left_out_is_refused(members: dict[str, Any], param: st
     assert words in error.message
 
 
+NESTS = {
+    "metadata": b'{"model":"m","input":"hi","metadata":%b%b}',
+    "a tool": b'{"model":"m","input":"hi","tools":[{"type":"function","name":"f","parameters":%b%b}]}',
+    "an item": b'{"model":"m","input":[{"role":"user","content":"hi"},{"type":"novel_call","call_id":"a","x":%b%b}]}',
+}
+
+
 @pytest.mark.parametrize(
-    "data",
-    [
-        b'{"model":"m","input":"hi","metadata":{"a":1e999}}',
-        b'{"model":"m","input":"hi","metadata":%b%b}' % (b"[" * 5000, b"]" * 5000),
-        b'{"model":"m","input":"hi","metadata":%b%b}' % (b"[" * 988, b"]" * 988),
-        b'{"model":"m","input":"hi","tools":[{"type":"function","name":"f","parameters":%b%b}]}'
-        % (b"[" * 988, b"]" * 988),
-    ],
+    "data", [b'{"model":"m","input":"hi","metadata":{"a":1e999}}', NESTS["metadata"] % (b"[" * 5000, b"]" * 5000)]
 )
-def test_what_nobody_can_hold_is_a_400_or_passes(data: bytes) -> None:
-    try:
-        way = translate(Body(data))
-    except RequestError as error:
-        assert error.code == "invalid_json"  # noqa: PT017 - either is right
-    else:
-        assert b"response.failed" in way.stream().failed(ValueError())
+def test_what_nobody_can_hold_is_a_400(data: bytes) -> None:
+    with pytest.raises(RequestError) as caught:
+        translate(Body(data))
+    assert caught.value.code == "invalid_json"
+
+
+@pytest.mark.parametrize("data", NESTS.values(), ids=NESTS)
+def test_what_is_taken_can_be_repeated_even_from_a_deeper_stack(data: bytes) -> None:
+    def answered(frames: int) -> bytes:
+        return answered(frames - 1) if frames else way.stream().failed(ValueError())
+
+    for depth in range(1000, 0, -1):
+        try:
+            way = translate(Body(data % (b"[" * depth, b"]" * depth)))
+        except RequestError:
+            continue
+        break
+    assert depth > 100
+    assert b"response.failed" in answered(100)

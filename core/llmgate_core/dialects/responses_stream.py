@@ -26,7 +26,6 @@ _DONE = re.compile(rb"(?:\A|[\r\n])data: ?\[DONE\]")
 _USAGE = re.compile(rb'"usage"\s*+:\s*+(?=\{\s*+"[a-z_]*tokens)')
 _SEQUENCE = re.compile(rb'"sequence_number"\s*+:\s*+([0-9]{1,15})')
 _ERROR_NAME = re.compile(rb"(?:\A|[\r\n])event: ?error[ \t]*[\r\n]")
-_ERROR = re.compile(rb'"error"|"response\.failed"')
 _DATA = re.compile(rb"(?:\A|[\r\n])data:([^\r\n]*)")
 _ENDED = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}\Z")
 
@@ -132,7 +131,7 @@ class StreamWatch:
 
 
 def _has_end(lines: bytes) -> bool:
-    if not _FINISH.search(lines):
+    if not any(word in lines for word in _END_WORDS) or not _FINISH.search(lines):
         return False
     return _FINISH_FIRST.search(lines) is not None or any(
         _type(data) in _ENDS for data in _DATA.findall(lines) if _FINISH.search(data)
@@ -140,6 +139,7 @@ def _has_end(lines: bytes) -> bool:
 
 
 _ENDS = ("response.completed", "response.incomplete", "response.failed")
+_END_WORDS = tuple(f'{end}"'.encode() for end in _ENDS)
 
 
 def _type(data: bytes) -> Any:
@@ -150,11 +150,15 @@ def _type(data: bytes) -> Any:
 
 
 def _has_error(lines: bytes) -> bool:
-    if b"event:" in lines and _ERROR_NAME.search(lines):
+    if b"error" in lines and _ERROR_NAME.search(lines):
         return True
-    if not _ERROR.search(lines):
+    if not _may_fail(lines):
         return False
-    return any(failure_in("message", data) for data in _DATA.findall(lines) if _ERROR.search(data))
+    return any(failure_in("message", data) for data in _DATA.findall(lines) if _may_fail(data))
+
+
+def _may_fail(text: bytes) -> bool:
+    return b'"error"' in text or b'"response.failed"' in text
 
 
 def failure_in(name: str, data: bytes) -> ConnectorError | None:
