@@ -358,6 +358,22 @@ def test_meaningful(passed: bytes, meaningful: bool) -> None:
     assert watch(passed[:-2]).meaningful is False  # the line has not ended
 
 
+@pytest.mark.parametrize(
+    ("passed", "error"),
+    [
+        (b"event: error\ndata: x\n\n", True),
+        (b"event:error\r\ndata: {}\r\n\r\n", True),
+        (b'data: {"type":"error"}\n\n', True),
+        (b'data: {"type":"error","error":{"message":"x"}}\n\n', True),
+        (event("response.failed", response={"error": None}), True),
+        (event("response.in_progress", response={"error": None}), False),
+        (b"event: errors\ndata: x\n\n", False),
+    ],
+)
+def test_error_events(passed: bytes, error: bool) -> None:
+    assert watch(passed).error is error
+
+
 def test_usage_is_what_stands_at_the_end() -> None:
     echo = {"tools": [{"usage": {"tokens": 7}}]}
     created = event("response.created", response=echo)

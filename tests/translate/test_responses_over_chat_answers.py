@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from openai.types.responses import Response
 from llmgate_core.dialects import responses
 from llmgate_core.errors import ConnectorError, Kind, RequestError
 from llmgate_core.sse import Event, Parser
+from llmgate_core.translate import Translation
 from llmgate_core.translate.responses_over_chat import ResponsesOverChat, translate
 from llmgate_core.wire import Body
 
@@ -337,6 +339,18 @@ def test_what_is_no_stream_is_a_failure(data: bytes, kind: str, message: str) ->
 )
 def test_what_says_nothing_is_passed_over(data: bytes) -> None:
     assert told(data + delta("stop")).count(b"\nevent:") + 1 == 3
+
+
+def test_nothing_counts_after_done() -> None:
+    stream = way().stream()
+    said = b"".join(map(stream.feed, Parser().feed(STREAM["a text"])))
+    assert said.count(b"event: response.completed") == 1
+    later = delta(content="more") + b'data: {"error":{"message":"late"}}\n\n' + b"data: <\n\n" + DONE
+    assert b"".join(map(stream.feed, Parser().feed(later))) == stream.end() == b""
+
+
+CONTRACT: Callable[[Body], Translation] = translate
+"""For mypy: this is what core puts in its table."""
 
 
 # --- failures --------------------------------------------------------------------------------------
