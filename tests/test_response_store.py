@@ -70,6 +70,34 @@ def test_a_store_may_keep_nothing() -> None:
     assert store.size == 0
 
 
+REFERENCE = {"type": "item_reference", "id": "msg_1"}
+MESSAGE = {"type": "message", "id": "msg_1", "role": "assistant", "content": "hello"}
+CALL = {"type": "function_call", "id": "fc_1", "call_id": "a", "name": "f", "arguments": "{}"}
+
+
+def test_references_are_resolved_for_the_caller_whose_items_they_are() -> None:
+    store = ResponseStore()
+    store.put("resp_1", "ada", [*items("hi"), MESSAGE, {"id": ["odd"], "role": "user"}])
+    store.put("resp_2", "ada", [CALL, REFERENCE])
+    output = {"type": "function_call_output", "call_id": "a", "id": "fc_1", "output": "x"}
+    asked = [{"role": "user", "content": "hi", "id": "msg_1"}, REFERENCE, {"id": "fc_1"}, output, {"id": "unknown"}]
+    assert store.resolved(asked, "ada") == [asked[0], MESSAGE, CALL, output, {"id": "unknown"}]
+    assert store.resolved(asked, "bob") == asked
+    assert store.resolved([REFERENCE, REFERENCE], "ada") == [MESSAGE, MESSAGE]
+
+
+def test_a_reference_is_forgotten_with_the_last_conversation_that_has_the_item() -> None:
+    store = ResponseStore(max_count=2)
+    store.put("a", None, [MESSAGE])
+    store.put("b", None, [MESSAGE, CALL])
+    store.put("c", None, items("hi"))
+    assert not has(store, "a")
+    assert store.resolved([REFERENCE], None) == [MESSAGE]
+    store.put("b", None, items("anew"))
+    assert store.resolved([REFERENCE], None) == [REFERENCE]
+    assert store._homes == {}
+
+
 @given(st.text(max_size=300))
 def test_any_id_may_be_asked_for(id: str) -> None:
     with pytest.raises(RequestError):
@@ -86,13 +114,26 @@ class Bounds(RuleBasedStateMachine):
 
     @rule(id=st.sampled_from("abcdef"), caller=st.sampled_from([None, "ada"]), size=st.integers(0, 700))
     def keep(self, id: str, caller: str | None, size: int) -> None:
-        self.put[caller, id] = items("x" * size)
+        self.put[caller, id] = [{"id": f"msg_{size % 5}", **item} for item in items("x" * size)]
         self.store.put(id, caller, self.put[caller, id])
 
     @rule(id=st.sampled_from("abcdef"), caller=st.sampled_from([None, "ada", "bob"]))
     def ask(self, id: str, caller: str | None) -> None:
         if has(self.store, id, caller):
             assert self.store.get(id, caller) == self.put[caller, id]
+
+    @rule(number=st.integers(0, 5), caller=st.sampled_from([None, "ada", "bob"]))
+    def refer(self, number: int, caller: str | None) -> None:
+        (found,) = self.store.resolved([{"type": "item_reference", "id": f"msg_{number}"}], caller)
+        kept = [items for (whose, _), items in self.put.items() if whose == caller]
+        assert found["id"] == f"msg_{number}"
+        assert found["type"] == "item_reference" or [found] in kept
+
+    @invariant()
+    def remembers_no_item_of_what_is_forgotten(self) -> None:
+        assert set(self.store._homes) <= {
+            (caller, id) for (caller, _), kept in self.store._kept.items() for id in kept.ids
+        }
 
     @invariant()
     def is_bounded(self) -> None:
