@@ -36,6 +36,10 @@ def user(text: str = "hi") -> dict[str, Any]:
     return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
 
 
+def text(said: str) -> dict[str, Any]:
+    return {"type": "input_text", "text": said}
+
+
 def call(id: str, name: str = "f", arguments: str = "{}", **more: Any) -> dict[str, Any]:
     return {"type": "function_call", "id": f"fc_{id}", "call_id": id, "name": name, "arguments": arguments, **more}
 
@@ -86,7 +90,11 @@ CASES: dict[str, dict[str, Any]] = {
     "instructions": {"instructions": "Be brief."},
     "instructions and developer messages at the beginning": {
         "instructions": "Be brief.",
-        "input": [{"role": "developer", "content": "Be kind."}, {"role": "system", "content": "x"}, user()],
+        "input": [
+            {"type": "message", "role": "developer", "content": [text("Be kind."), text("Be wise.")]},
+            {"role": "system", "content": "x"},
+            user(),
+        ],
     },
     "a developer message later on": {"input": [user(), {"role": "developer", "content": "Be kind."}, user("so")]},
     "one text, several texts, none": {

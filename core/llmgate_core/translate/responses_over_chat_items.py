@@ -146,7 +146,8 @@ class _Conversation:
             self._add_answer(parts)
         else:
             self._drop_reasoning()
-            self.messages.append({"role": role, "content": collapsed(parts)})
+            separator = "\n\n" if role == "system" else None
+            self.messages.append({"role": role, "content": collapsed(parts, separator)})
 
     def _add_answer(self, parts: list[dict[str, Any]]) -> None:
         message: dict[str, Any] = {"role": "assistant", "content": text_of_parts(parts)}

@@ -75,12 +75,17 @@ def _lose_options(part: Mapping[str, Any], losses: Losses) -> None:
         losses.add("input.options")
 
 
-def collapsed(parts: list[dict[str, Any]]) -> Any:
-    """A content as simply as it can be said: one text alone is a string, which every backend takes."""
+def collapsed(parts: list[dict[str, Any]], separator: str | None = None) -> Any:
+    """A content as simply as it can be said: one text alone is a string, which every backend takes.
+
+    Args:
+        separator: stands between several texts that become one; without it they stay apart.
+    """
     parts = [_as_input(part) for part in parts]
-    if not parts:
-        return ""
-    return parts[0]["text"] if len(parts) == 1 and parts[0]["type"] == "text" else parts
+    is_text = all(part["type"] == "text" for part in parts)
+    if is_text and (separator is not None or len(parts) < 2):
+        return (separator or "").join(part["text"] for part in parts)
+    return parts
 
 
 def _as_input(part: dict[str, Any]) -> dict[str, Any]:
