@@ -82,6 +82,7 @@ SHELL_CALL = {
     "status": "completed",
     "action": {"type": "exec", "command": ["ls", "-l"], "env": {}},
 }
+SEARCH = {"type": "tool_search", "execution": "client", "description": "Finds.", "parameters": {"type": "object"}}
 SCHEMA = {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": True, "description": None}
 
 CASES: dict[str, dict[str, Any]] = {
@@ -205,7 +206,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "options of a tool": {"tools": [function("f", strict=True, defer_loading=True), function("g", strict=None)]},
     "tools that come with the items": {
-        "tools": [function("f")],
+        "tools": [function("f"), SEARCH, {"type": "tool_search"}],
         "input": [
             {"type": "additional_tools", "role": "developer", "tools": [function("f"), function("g")]},
             user(),

@@ -33,6 +33,7 @@ TOOLS = [
     {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True},
     {"type": "custom", "name": "apply_patch"},
     {"type": "local_shell"},
+    {"type": "tool_search", "execution": "client", "description": "Finds.", "parameters": {"type": "object"}},
     {"type": "namespace", "name": "crm", "description": "Customers.", "tools": [{"type": "function", "name": "find"}]},
 ]
 
@@ -82,6 +83,9 @@ PLAIN: dict[str, bytes] = {
                 tool_call("apply_patch", '{"input":"*** z","why":"x"}', id="call_9"),
                 tool_call("local_shell", '{"command":["ls"],"timeout_ms":5,"env":{"A":1}}', id="call_5"),
                 tool_call("local_shell", "ls", id=None),
+                tool_call("tool_search", '{"query":"x"}', id="call_10"),
+                tool_call("tool_search", "x", id="call_11"),
+                tool_call("tool_search", "[]", id="call_12"),
                 tool_call("nobody_offered", "", id="call_6"),
                 {"function": {"name": " ", "arguments": ""}},
             ]
@@ -223,6 +227,7 @@ STREAM: dict[str, bytes] = {
     "calls of custom tools and of the shell": piece(0, "apply_patch", '{"input":', "call_a")
     + piece(0, arguments='"*** x"}')
     + piece(1, "local_shell", '{"command":["ls"]}', "call_b")
+    + piece(2, "tool_search", '{"query":"x"}', "call_c")
     + delta("tool_calls")
     + DONE,
     "cut off": piece(0, "f", '{"a', "call_a") + delta("length") + COUNTED + DONE,

@@ -14,7 +14,7 @@ from ..errors import RequestError
 from ..wire import encode
 from .responses_over_chat_parts import IMAGE_URL, collapsed, parts_of, split, text_of_parts
 from .responses_over_chat_rules import Losses, is_set, mistyped, text_of
-from .responses_over_chat_tools import LOCAL_SHELL, Toolbox, arguments_of_input
+from .responses_over_chat_tools import LOCAL_SHELL, TOOL_SEARCH, Toolbox, arguments_of_input
 
 NO_OUTPUT = "No output was recorded for this call."
 ELSEWHERE = "The output follows in the next message."
@@ -211,6 +211,9 @@ class _Conversation:
             action = item.get("action")
             told = {key: value for key, value in action.items() if key != "type"} if isinstance(action, dict) else {}
             return self._toolbox.spelt(LOCAL_SHELL, None), encode(told).decode()
+        if sort == "tool_search_call":
+            self._lose_options(item, ("arguments", "execution"))
+            return self._toolbox.spelt(TOOL_SEARCH, None), encode(item.get("arguments") or {}).decode()
         told = {key: value for key, value in item.items() if key not in _BOOKKEEPING}
         return self._toolbox.spelt(sort.removesuffix("_call"), None), encode(told).decode()
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ..dialects import chat
 from ..errors import KINDS, ConnectorError, RequestError
 from ..wire import decode, encode
-from .responses_over_chat_tools import Tool, Toolbox, action_of_arguments, input_of_arguments
+from .responses_over_chat_tools import Tool, Toolbox, action_of_arguments, input_of_arguments, object_of_arguments
 
 Item = dict[str, Any]
 Status = Literal["in_progress", "completed", "incomplete"]
@@ -140,7 +140,7 @@ def text_part(sort: str, text: str) -> Item:
     return {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
 
 
-PREFIXES = {"function": "fc_", "custom": "ctc_", "local_shell": "lsh_"}
+PREFIXES = {"function": "fc_", "custom": "ctc_", "local_shell": "lsh_", "tool_search": "tsc_"}
 """How the ids of calls begin, by the kind of tool."""
 
 
@@ -149,6 +149,9 @@ def call_item(id: str, tool: Tool, call_id: str, arguments: str, status: Status)
     if tool.kind == "local_shell":
         action = action_of_arguments(arguments)
         return {"id": id, "type": "local_shell_call", "status": status, "call_id": call_id, "action": action}
+    if tool.kind == "tool_search":
+        asked = {"execution": "client", "arguments": object_of_arguments(arguments)}
+        return {"id": id, "type": "tool_search_call", "status": status, "call_id": call_id, **asked}
     named = {"name": tool.name} if tool.namespace is None else {"name": tool.name, "namespace": tool.namespace}
     if tool.kind == "custom":
         text = input_of_arguments(arguments) if arguments else ""

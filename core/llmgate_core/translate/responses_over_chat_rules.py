@@ -39,7 +39,7 @@ LOSSES: Mapping[str, str] = {
     "tool_choice": "A tool that is not offered cannot be demanded; the model chooses.",
     "tools.custom.format": "A grammar is told to the model in the tool's description; nobody enforces it.",
     "tools.hosted": "Tools that OpenAI runs itself (web search, file search, code interpreter, image generation, MCP "
-    "servers, computer use, tool search, shell, patches) are not offered to the model.",
+    "servers, computer use) and the newer `shell` and `apply_patch` are not offered to the model.",
     "tools.options": "Of a tool, its name, description, parameters and `strict` are told.",
     "tools.unknown": "Tools of a type that nobody here knows are not offered to the model.",
     "top_logprobs": "The answer holds no log probabilities.",

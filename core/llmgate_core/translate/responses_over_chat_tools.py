@@ -5,7 +5,8 @@ Chat has functions with one flat name each. So
 - a `function` stays one;
 - the tools of a `namespace` get its name in front: `crm` and `find` make `crm__find`;
 - a `custom` tool becomes a function with one text, `input`;
-- `local_shell` becomes a function with the members of its action.
+- `local_shell` becomes a function with the members of its action;
+- `tool_search`, where the client runs it, becomes a function with the tool's own parameters.
 
 Who runs a tool decides whether it can be offered: what OpenAI runs itself is left out.
 """
@@ -25,6 +26,7 @@ MAX_NAME = 64
 """Characters of a function's name (OpenAI's API reference)."""
 
 LOCAL_SHELL = "local_shell"
+TOOL_SEARCH = "tool_search"
 
 _HOSTED = re.compile(
     r"(web_search|file_search|code_interpreter|computer|image_generation|mcp|tool_search|shell|apply_patch"
@@ -38,7 +40,7 @@ _UNFIT = re.compile(r"[^a-zA-Z0-9_-]")
 class Tool:
     """A tool as the caller knows it."""
 
-    kind: Literal["function", "custom", "local_shell"]
+    kind: Literal["function", "custom", "local_shell", "tool_search"]
     name: str
     namespace: str | None = None
 
@@ -76,6 +78,9 @@ class Toolbox:
             self._add(tool, field, None, "")
         elif sort == LOCAL_SHELL:
             self._put(Tool("local_shell", LOCAL_SHELL), _LOCAL_SHELL)
+        elif sort == TOOL_SEARCH and tool.get("execution") == "client":
+            self._lose_options(tool, {*_TOLD, "execution"})
+            self._put(Tool("tool_search", TOOL_SEARCH), _function(tool, [str(tool.get("description") or "")]))
         else:
             self._losses.add("tools.hosted" if _HOSTED.match(str(sort)) else "tools.unknown")
 
@@ -238,6 +243,15 @@ def input_of_arguments(arguments: str) -> str:
     members = value if isinstance(value, dict) else {}
     text = next(iter(members.values())) if len(members) == 1 else members.get("input")
     return text if isinstance(text, str) else arguments
+
+
+def object_of_arguments(arguments: str) -> dict[str, Any]:
+    """The arguments themselves; what is no object becomes an empty one, for the client to refuse."""
+    try:
+        value = decode(arguments.encode())
+    except JsonError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def action_of_arguments(arguments: str) -> dict[str, Any]:
