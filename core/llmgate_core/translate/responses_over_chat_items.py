@@ -257,6 +257,8 @@ class _Conversation:
         return [{"type": "text", "text": f"Output of call {call_id}:"}, *media] if media else []
 
     def _told(self, item: dict[str, Any], field: str) -> tuple[str, list[dict[str, Any]]]:
+        if _type(item) in _BRING_TOOLS:
+            return f"Found: {', '.join(self._toolbox.names(item.get('tools'))) or 'nothing'}.", []
         output = item.get("output")
         if isinstance(output, str):
             self._lose_options(item, ("output", "name", "namespace"))

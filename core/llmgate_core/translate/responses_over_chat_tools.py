@@ -131,6 +131,16 @@ class Toolbox:
         """A tool's name in chat; one that is not offered (any more) gets the name that it would have."""
         return self._names.get((namespace, name)) or _flat(namespace, name)
 
+    def names(self, tools: Any) -> list[str]:
+        """The names in chat of tools that have been offered."""
+        found: list[str] = []
+        for tool in tools or ():
+            is_space = tool.get("type") == "namespace"
+            space, nested = (tool["name"], tool.get("tools") or ()) if is_space else (None, (tool,))
+            named = ((space, str(one.get("name", one.get("type")))) for one in nested)
+            found += [self._names[name] for name in named if name in self._names]
+        return found
+
     def known(self, spelt: str) -> Tool:
         """The tool with this name in chat; what nobody has offered is a function of that name."""
         return self._tools.get(spelt) or Tool("function", spelt)
