@@ -374,13 +374,30 @@ VALID: dict[str, list[Any]] = {
     "top_logprobs": [0, 2],
 }
 MEMBERS = st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in VALID.items()})
-WILD_MEMBERS = st.dictionaries(st.sampled_from([*VALID, "conversation", "prompt"]), ANY, max_size=2)
+WILD_MEMBERS = st.dictionaries(st.sampled_from([*VALID, "conversation", "prompt"]), ANY, max_size=1)
+WILD_TYPES = st.sampled_from(
+    [
+        *("message", "reasoning", "function_call", "novel_call", "novel_call_output", "local_shell_call"),
+        *("tool_search_call", "tool_search_output", "additional_tools", "item_reference"),
+    ]
+)
+WILD_TOOLS = st.lists(
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["function", "custom", "namespace", "mcp", "tool_search"])},
+        optional={"name": st.just("n") | ANY, "tools": st.just(TOOLS[:2]) | ANY, "execution": st.just("client")},
+    ),
+    max_size=2,
+)
 WILD_ITEMS = st.lists(
     st.fixed_dictionaries(
-        {"type": st.sampled_from(["message", "reasoning", "function_call", "novel_call", "additional_tools"]) | ANY},
-        optional=dict.fromkeys(("role", "content", "call_id", "output", "name", "arguments", "tools", "summary"), ANY),
+        {"type": WILD_TYPES | ANY},
+        optional={
+            **dict.fromkeys(("role", "content", "output", "name", "arguments", "action", "summary"), ANY),
+            "call_id": st.just("wild") | ANY,
+            "tools": WILD_TOOLS | ANY,
+        },
     ),
-    max_size=1,
+    max_size=2,
 )
 
 
