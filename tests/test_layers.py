@@ -31,6 +31,7 @@ LEVELS = (
         "wire",
         "token_estimate",
         "max_context",
+        "response_store",
         "sse",
         "faults",
         "regexes",
