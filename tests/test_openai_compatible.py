@@ -15,8 +15,9 @@ import pytest
 from llmgate_core.connectors import Connector, Instance, ModelInfo, UpstreamCall
 from llmgate_core.credentials import Credential, NoCredential
 from llmgate_core.errors import ConnectorError
+from llmgate_core.http_connector import listed_models
 from llmgate_core.mending import Mender
-from llmgate_core.openai_compatible import OpenAICompatible, listed_models
+from llmgate_core.openai_compatible import OpenAICompatible
 from llmgate_core.retry import NoRetry
 from llmgate_core.testing import Exchange, Script, ScriptedUpstream
 from llmgate_core.upstream import Timeouts, Upstream
