@@ -6,14 +6,13 @@ Source: Anthropic's API reference (versioning, messages, counting tokens, listin
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from .connectors import ModelInfo, UpstreamCall
 from .credentials import Credential
-from .errors import ConnectorError
 from .http_connector import HttpConnector, listed_models
-from .request import Dialect
+from .request import Dialect, Operation
 from .wire import decode
 
 MESSAGES: Dialect = "anthropic.messages"
@@ -23,9 +22,6 @@ VERSION = "2023-06-01"
 PAGE = 1000
 MAX_PAGES = 20
 
-_PATHS = {"generate": "messages", "count_tokens": "messages/count_tokens"}
-"""Where each operation goes, below `/v1`."""
-
 
 class AnthropicCompatible(HttpConnector):
     """Sends messages, and counts their tokens.
@@ -34,22 +30,17 @@ class AnthropicCompatible(HttpConnector):
     `base_url` unless that method is overridden, and may have `models` and `anthropic_version`.
 
     Attributes:
+        paths: where each operation goes, below `/v1`.
         request_id_headers: in which of its headers the upstream names the request, lower case; the first that is there.
     """
 
     dialects = frozenset({MESSAGES})
+    paths: ClassVar[dict[Operation, str]] = {"generate": "messages", "count_tokens": "messages/count_tokens"}
     request_id_headers = ("request-id", "x-request-id")
 
     def base_url(self, credential: Credential) -> str:
         """Where the API is, with its `/v1`, whether or not it was written with it."""
         return f"{super().base_url(credential).removesuffix('/v1')}/v1"
-
-    def url(self, call: UpstreamCall) -> str:
-        """Where this call goes."""
-        path = _PATHS.get(call.operation)
-        if path is None:
-            raise ConnectorError("not_found", f"the upstream has no operation `{call.operation}`")
-        return f"{self.base_url(call.credential)}/{path}"
 
     def headers(self, call: UpstreamCall) -> dict[str, str]:
         """Request headers; a caller who names a version of the API, or betas, knows what it wants."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -13,23 +12,25 @@ from .dialects.failures import upstream_error
 from .errors import ConnectorError
 from .mending import Mender, mended
 from .model_facts import families
-from .request import Dialect
+from .request import Dialect, Operation
 from .retry import NoRetry, RetryPolicy
 from .wire import JsonError, decode
 
 MAX_ERROR_BYTES = 256 * 1024
 
 
-class HttpConnector(ABC):
+class HttpConnector:
     """Posts each call as it is; bytes pass through both ways. The seams are told by the classes that authors inherit.
 
     Attributes:
         dialects: what the upstream speaks; an instance whose settings say so may have others than its class.
+        paths: where each operation goes, below the base URL.
         request_id_headers: in which of its headers the upstream names the request, lower case; the first that is there.
     """
 
     name: ClassVar[str]
     dialects: frozenset[Dialect]
+    paths: ClassVar[Mapping[Operation, str]]
     request_id_headers: ClassVar[Sequence[str]] = ("x-request-id", "request-id")
     settings: Any
 
@@ -37,7 +38,7 @@ class HttpConnector(ABC):
         self.instance = instance
         self.settings = instance.settings
 
-    def check(self) -> None:  # noqa: B027 - empty on purpose: it need not be overridden
+    def check(self) -> None:
         """Nothing stands against use."""
 
     def credentials(self) -> CredentialProvider:
@@ -62,9 +63,12 @@ class HttpConnector(ABC):
         """Where the API is: the credential's own place, else the settings'."""
         return str(credential.base_url or self.settings.base_url).rstrip("/")
 
-    @abstractmethod
     def url(self, call: UpstreamCall) -> str:
         """Where this call goes; raises ConnectorError (kind `not_found`) for an operation that the API has not."""
+        path = self.paths.get(call.operation)
+        if path is None:
+            raise ConnectorError("not_found", f"the upstream has no operation `{call.operation}`")
+        return f"{self.base_url(call.credential)}/{path}"
 
     def own_headers(self) -> Mapping[str, str]:
         """Headers that go with whatever is asked of the upstream, lower case: none."""
@@ -98,9 +102,9 @@ class HttpConnector(ABC):
         mender = self.mender(call)
         return chunks if mender is None else mended(chunks, mender, stream=call.stream)
 
-    @abstractmethod
     async def list_models(self, credential: Credential) -> list[ModelInfo]:
         """What the upstream lists; raises ConnectorError when it does not."""
+        return listed_models(await self.get(f"{self.base_url(credential)}/models", credential))
 
     # --- the contract --------------------------------------------------------------------------------------------
 
@@ -136,7 +140,7 @@ class HttpConnector(ABC):
             return [self.facts(id) or ModelInfo(id) for id in configured]
         return [self.facts(listed.id) or listed for listed in await self.list_models(await credential())]
 
-    async def aclose(self) -> None:  # noqa: B027 - as above
+    async def aclose(self) -> None:
         """Holds nothing of its own."""
 
     async def get(self, url: str, credential: Credential, headers: Mapping[str, str] | None = None) -> bytes:
