@@ -719,7 +719,8 @@ def test_schema_writes_one_file_each(run: Run, folder: Path) -> None:
     assert ended.status == 0
     written = sorted(path.name for path in (folder / "new" / "schemas").iterdir())
     assert written == ["anthropic-compatible.json", "config.json", "openai-compatible.json"]
-    assert sorted(ended.out.splitlines()) == [f"wrote {Path('new/schemas') / name}" for name in written]
+    in_order = ["config.json", "anthropic-compatible.json", "openai-compatible.json"]
+    assert ended.out.splitlines() == [f"wrote {Path('new/schemas') / name}" for name in in_order]
     assert (
         json.loads((folder / "new/schemas/config.json").read_text())
         == run("schema", LLMGATE_BLOCK_PLUGINS="qwen-oauth,minimax").json()["config"]
