@@ -10,10 +10,10 @@ from starlette.routing import Route
 
 from ..dialects import responses
 from ..executor import Answer
+from ..mending import MAX_WHOLE_BYTES
 from ..request import GatewayRequest, RequestRecord
 from ..response_store import ResponseStore
 from ..sse import Parser
-from ..mending import MAX_WHOLE_BYTES
 from ..wire import Body, decode
 from .endpoint import Endpoint
 from .exchange import watched
@@ -73,9 +73,7 @@ class Responses(Endpoint):
     def _is_upstreams(self, request: GatewayRequest) -> bool:
         """Whether everybody who may answer speaks this dialect, and so keeps its own responses."""
         leaves = self._gateway.route(request.selector).leaves
-        return all(
-            responses.DIALECT in self._gateway.executor.backend_of(leaf).connector.dialects for leaf in leaves
-        )
+        return all(responses.DIALECT in self._gateway.executor.backend_of(leaf).connector.dialects for leaf in leaves)
 
     async def _kept_at_its_end(self, chunks: Chunks, request: GatewayRequest) -> Chunks:
         """A stream as it passes. The conversation is kept before its caller can read the end, and go on from it."""
