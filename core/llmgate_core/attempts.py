@@ -22,7 +22,7 @@ from .credentials import Credential
 from .dialects import chat, failures, spoken
 from .errors import ConnectorError, Kind, RequestError
 from .observe import Redactor
-from .request import Attempt, Dialect, GatewayRequest, RequestRecord
+from .request import GENERATE, Attempt, Dialect, GatewayRequest, RequestRecord
 from .secret import Striker
 from .selector import Leaf
 from .translate import Translation
@@ -261,7 +261,8 @@ class Attempts:
             if errand.request.stream:
                 return await self._streamed(errand, credential, reply, headers, hold)
             data = await replies.read_plain(reply)
-            errand.record.usage = spoken(errand.dialect).read_reply(data)
+            read = spoken(errand.dialect).read_reply if errand.request.operation == GENERATE else replies.read_object
+            errand.record.usage = read(data)
             if errand.translation is not None:
                 data = errand.translation.reply(data)
         except BaseException:

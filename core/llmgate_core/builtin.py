@@ -163,11 +163,14 @@ def llmgate_register_policies() -> Sequence[type[Policy]]:
 @hookimpl
 def llmgate_register_frontends() -> Sequence[type[Frontend]]:
     """The HTTP rims; imported late, because a command that does not serve needs none."""
+    from .frontends.anthropic_messages import AnthropicMessages
     from .frontends.catalogue import Catalogue
     from .frontends.openai_chat import OpenAIChat
+    from .frontends.openai_others import OpenAIOthers
+    from .frontends.openai_responses import OpenAIResponses
     from .frontends.status import Status
 
-    return [OpenAIChat, Catalogue, Status]
+    return [OpenAIChat, OpenAIResponses, AnthropicMessages, OpenAIOthers, Catalogue, Status]
 
 
 @hookimpl

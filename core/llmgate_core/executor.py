@@ -19,7 +19,7 @@ from .dialects import spoken
 from .errors import KINDS, ConnectorError
 from .observe import Redactor
 from .policies import model_limits
-from .request import Dialect, GatewayRequest, Params, RequestRecord
+from .request import GENERATE, Dialect, GatewayRequest, Params, RequestRecord
 from .selector import Branch, Leaf, RoutePlan
 from .translate import Translation
 from .translate.ways import way
@@ -58,7 +58,7 @@ def _understood(request: GatewayRequest, backend: Backend) -> tuple[GatewayReque
         RequestError: it says something that cannot be said there.
     """
     found = way(request.dialect, backend.connector.dialects)
-    if found is None:
+    if found is None or (found[1] is not None and request.operation != GENERATE):
         raise ConnectorError("not_found", f"backend `{backend.name}` does not speak `{request.dialect}`")
     dialect, translate = found
     if translate is None:
@@ -137,6 +137,8 @@ class Executor:
         """
         backend = self.backend_of(leaf)
         request, translation = _understood(request, backend)
+        if request.operation != GENERATE:  # nothing is sampled
+            return Prepared(request.body.splice({"model": leaf.model}), Params(), request.dialect)
         dialect = spoken(request.dialect)
         info = backend.facts(leaf.model) or ModelInfo(leaf.model)
         excluding = [name for group in info.excludes for name in group]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Mapping
+from typing import Any
 
 from .connectors import UpstreamReply
 from .dialects import failures
 from .dialects.spoken import Spoken
 from .errors import ConnectorError
 from .mending import MAX_WHOLE_BYTES
+from .wire import Body, JsonError
 
 MAX_EXPLAINED_BYTES = 256 * 1024
 MAX_HELD_BYTES = 64 * 1024
@@ -181,6 +183,22 @@ async def read_plain(reply: UpstreamReply) -> bytes:
         if size > MAX_WHOLE_BYTES:
             raise ConnectorError("protocol", f"the upstream's answer is larger than {MAX_WHOLE_BYTES} bytes")
     return b"".join(parts)
+
+
+def read_object(data: bytes) -> dict[str, Any] | None:
+    """The `usage` of an answer that is no conversation.
+
+    Raises:
+        ConnectorError: it is an error in disguise (that error's kind), or no JSON object (kind `protocol`).
+    """
+    body = Body(data)
+    try:
+        usage, error = body.get("usage"), body.get("error")
+    except JsonError as problem:
+        raise ConnectorError("protocol", f"the upstream's answer is not usable JSON: {problem}") from None
+    if error:
+        raise failures.reported_error(data)
+    return usage if isinstance(usage, dict) else None
 
 
 def passed_on(headers: Mapping[str, str]) -> dict[str, str]:

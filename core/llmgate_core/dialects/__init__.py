@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..request import Dialect
-from . import chat
+from . import chat, responses
 from .spoken import Spoken
 
-_KNOWN: Mapping[Dialect, Spoken] = {chat.DIALECT: chat}
+_KNOWN: Mapping[Dialect, Spoken] = {chat.DIALECT: chat, responses.DIALECT: responses}
 
 
 def spoken(dialect: Dialect) -> Spoken:

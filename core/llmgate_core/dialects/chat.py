@@ -30,6 +30,7 @@ __all__ = [
     "is_refused",
     "params",
     "placed",
+    "read_other",
     "read_reply",
     "read_request",
     "reported_error",
@@ -76,6 +77,19 @@ def read_request(data: bytes) -> ReadRequest:
     selector = _selector(body)
     _check_messages(body)
     return ReadRequest(body, selector, _stream(body))
+
+
+def read_other(data: bytes) -> ReadRequest:
+    """A request that is no conversation: an embedding, a completion of a prompt. Only its way is looked for.
+
+    Raises:
+        RequestError: as `read_request`.
+    """
+    try:
+        body = Body.parse(data)
+    except JsonError as error:
+        raise RequestError(f"the request's body is not usable JSON: {error}", code="invalid_json") from None
+    return ReadRequest(body, _selector(body), _stream(body))
 
 
 def _selector(body: Body) -> str:

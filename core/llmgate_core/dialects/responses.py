@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConnectorError, RequestError
@@ -17,11 +16,12 @@ from ..wire import Body, JsonError, decode, encode
 from .chat import PARAMETERS, error_answer
 from .failures import reported_error, retry_after, upstream_error
 from .responses_stream import MEANINGFUL, StreamWatch, failure_in, reported
+from .spoken import ReadRequest
 
 __all__ = [
     "DIALECT",
     "PARAMETERS",
-    "ResponsesRequest",
+    "ReadRequest",
     "StreamWatch",
     "error_answer",
     "error_event",
@@ -42,16 +42,7 @@ DIALECT = "openai.responses"
 # --- the request --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class ResponsesRequest:
-    """A body that is fit to be routed. `selector` is the text in `model`."""
-
-    body: Body
-    selector: str
-    stream: bool
-
-
-def read_request(data: bytes) -> ResponsesRequest:
+def read_request(data: bytes) -> ReadRequest:
     """The request that a body holds. What is inside its items is the upstream's to judge.
 
     An empty list of items passes: with `previous_response_id` it asks for another answer.
@@ -65,7 +56,7 @@ def read_request(data: bytes) -> ResponsesRequest:
         raise RequestError(f"the request's body is not usable JSON: {error}", code="invalid_json") from None
     selector = _selector(body)
     _check_input(body)
-    return ResponsesRequest(body, selector, _stream(body))
+    return ReadRequest(body, selector, _stream(body))
 
 
 def _selector(body: Body) -> str:

@@ -64,7 +64,7 @@ class CountTokens(Endpoint):
         """One JSON object."""
         leaf = self._gateway.route(request.selector).leaves[0]
         backend = self._gateway.executor.backend_of(leaf)
-        if messages.DIALECT in backend.connector.dialects and "count_tokens" in backend.operations:
+        if messages.DIALECT in backend.connector.dialects:
             try:
                 return await super().answer(request, record)
             except ConnectorError as error:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from starlette.routing import Route
 
 from ..dialects import responses
+from ..errors import RequestError
 from ..executor import Answer
 from ..mending import MAX_WHOLE_BYTES
 from ..request import GatewayRequest, RequestRecord
 from ..response_store import ResponseStore
 from ..sse import Parser
-from ..wire import Body, decode
+from ..wire import decode
 from .endpoint import Endpoint
 from .exchange import watched
 
@@ -58,22 +59,29 @@ class Responses(Endpoint):
         return answer
 
     def _continued(self, request: GatewayRequest) -> GatewayRequest:
-        """The request with all of its conversation, unless the upstream has it.
+        """The request with all of its conversation, as far as it is here; what the upstream keeps is named as it was.
 
         Raises:
             RequestError: 400 `previous_response_not_found`.
         """
         previous = request.body.get("previous_response_id")
-        if previous is None or (not self._store.has(previous, request.caller) and self._is_upstreams(request)):
+        given = responses.input_items(request.body.get("input"))
+        items = self._store.resolved(given, request.caller)
+        if previous is not None:
+            try:
+                items = [*self._store.get(previous, request.caller), *items]
+            except RequestError:
+                if not self._is_native(request):
+                    raise
+                return request
+        if items == given:
             return request
-        items = [*self._store.get(previous, request.caller), *_items(request.body)]
-        body = request.body.splice({"input": items}, remove=["previous_response_id"])
-        return replace(request, body=body)
+        return replace(request, body=request.body.splice({"input": items}, remove=["previous_response_id"]))
 
-    def _is_upstreams(self, request: GatewayRequest) -> bool:
+    def _is_native(self, request: GatewayRequest) -> bool:
         """Whether everybody who may answer speaks this dialect, and so keeps its own responses."""
-        leaves = self._gateway.route(request.selector).leaves
-        return all(responses.DIALECT in self._gateway.executor.backend_of(leaf).connector.dialects for leaf in leaves)
+        backends = map(self._gateway.executor.backend_of, self._gateway.route(request.selector).leaves)
+        return all(responses.DIALECT in backend.connector.dialects for backend in backends)
 
     async def _kept_at_its_end(self, chunks: Chunks, request: GatewayRequest) -> Chunks:
         """A stream as it passes. The conversation is kept before its caller can read the end, and go on from it."""
@@ -91,11 +99,5 @@ class Responses(Endpoint):
             yield chunk
 
     def _keep(self, response: dict[str, Any], request: GatewayRequest) -> None:
-        items = [*_items(request.body), *response["output"]]
-        self._store.put(response["id"], request.caller, items)
-
-
-def _items(body: Body) -> list[Any]:
-    """The input of a request as items: a text is a user's message."""
-    given = body.get("input")
-    return given if isinstance(given, list) else [{"role": "user", "content": given}]
+        items = responses.input_items(request.body.get("input"))
+        self._store.put(response["id"], request.caller, [*items, *response["output"]])

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
+from ..dialects import chat, responses
 from ..request import Dialect
 from ..wire import Body
-from . import Translation
+from . import Translation, chat_over_messages, responses_over_chat
 
 Translate = Callable[[Body], Translation]
 
-_WAYS: Mapping[tuple[Dialect, Dialect], Translate] = {}
+_WAYS: Mapping[tuple[Dialect, Dialect], Translate] = {
+    (responses.DIALECT, chat.DIALECT): responses_over_chat.translate,
+    (chat.DIALECT, ANTHROPIC): chat_over_messages.translate,
+}
 """By the caller's dialect and the upstream's, the better ones first."""
 
 
