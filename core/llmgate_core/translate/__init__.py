@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ..errors import ConnectorError
 from ..sse import Event
 from ..wire import Body
 
