@@ -1,4 +1,4 @@
-"""How a failure is told to a caller of any dialect: the headers, the order of words, what is said of our own mistakes."""
+"""How a failure is told to callers of any dialect: the headers, the order of words, the words for our own mistakes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the requests of all dialects have in common: JSON, a `model`, a list of objects, `stream`; how each is refused."""
+"""What requests of all dialects have in common: JSON, a `model`, a list of objects, `stream`; how each is refused."""
 
 from __future__ import annotations
 
