@@ -30,23 +30,26 @@ def say(sort: str, **fields: Any) -> bytes:
 
 
 class _Block:
-    """A block that has not ended. `call` is None for text and thinking; `index` is None before it was opened."""
+    """A block that has not ended.
+
+    Attributes:
+        call: None for text and thinking.
+        index: None before it was opened.
+        waiting: what has not been told yet.
+        is_worth_opening: there is something to tell, not only blanks.
+    """
 
     def __init__(self, sort: Literal["text", "thinking", "tool_use"], call: Call | None = None) -> None:
         self.sort = sort
         self.call = call
         self.index: int | None = None
         self.waiting: list[str] = []
+        self.is_worth_opening = call is not None
 
     @property
     def has_ended(self) -> bool:
         """Whether nothing can follow in it, given that something else waits."""
         return self.call is None or self.call.is_complete
-
-    @property
-    def is_worth_opening(self) -> bool:
-        """Whether there is something to tell."""
-        return self.call is not None or any(text.strip() for text in self.waiting)
 
 
 class BlockQueue:
@@ -106,6 +109,7 @@ class BlockQueue:
     def _add(self, block: _Block, text: str) -> bytes:
         if text:
             block.waiting.append(text)
+            block.is_worth_opening = block.is_worth_opening or not text.isspace()
             self._size += len(text) + _PIECE
             if self._size > MAX_WAITING:
                 raise ConnectorError("protocol", "the upstream's stream mixes more than can be held")

@@ -36,6 +36,7 @@ class MessagesStream:
         self._request_id = request_id
         self._calls = Calls()
         self._blocks = BlockQueue(new_id)
+        self._said: list[bytes] = []
         self._begun = False
         self._finish: str | None = None
         self._is_done = False  # `[DONE]` has come
@@ -48,76 +49,83 @@ class MessagesStream:
             return b""
         if event.data.strip() == b"[DONE]":
             self._is_done = True
-            return self._end()
+            return self.end()
         chunk = _chunk(event)
-        said = self._begin(model_of(chunk)) + self._take(chunk)
+        self._begin(model_of(chunk))
+        self._take(chunk)
         usage = chunk.get("usage")
         if isinstance(usage, dict):
             self._usage = usage
-            said += self._end() if self._finish is not None else b""
-        return said
+            if self._finish is not None:
+                return self.end()
+        return self._spoken()
 
     def end(self) -> bytes:
         """See `StreamTranslation`."""
+        if self._is_over:
+            return b""
         if self._finish is None and not self._is_done:
             raise ConnectorError("protocol", "the upstream ended the stream before the answer was complete")
-        return self._end()
+        self._begin("")
+        self._close()
+        self._end(stop_reason_of(self._finish, has_calls=self._blocks.has_calls))
+        return self._spoken()
 
     def failed(self, error: Exception, *, context: str = "") -> bytes:
-        """See `StreamTranslation`. Where nothing has been said, the error is all: a message that never began has no end.
+        """See `StreamTranslation`. Where nothing has been said, the error is all: what never began has no end.
 
         Clients that read on behind the error find every block closed, and an answer that is not whole.
         """
         if self._is_over:
             return b""
-        self._is_over = True
-        said = error_event(error, context=context, request_id=self._request_id)
-        return said + self._blocks.abandon() + self._last_words(CUT_OFF) if self._begun else said
-
-    def _begin(self, model: str) -> bytes:
+        self._said.append(error_event(error, context=context, request_id=self._request_id))
         if self._begun:
-            return b""
-        self._begun = True
-        return say("message_start", message=opened(f"msg_{self._new_id()}", model or self._model))
-
-    def _end(self) -> bytes:
-        if self._is_over:
-            return b""
-        said = self._begin("") + self._close()
+            self._said.append(self._blocks.abandon())
+            self._end(CUT_OFF)
         self._is_over = True
-        return said + self._last_words(stop_reason_of(self._finish, has_calls=self._blocks.has_calls))
+        return self._spoken()
 
-    def _last_words(self, stop_reason: str) -> bytes:
-        delta = {"stop_reason": stop_reason, "stop_sequence": None}
-        return say("message_delta", delta=delta, usage=usage_of(self._usage)) + say("message_stop")
-
-    def _close(self) -> bytes:
-        self._calls.check()
-        return self._blocks.close()
-
-    def _take(self, chunk: Mapping[str, Any]) -> bytes:
-        choice = first_choice(chunk)
-        if choice is None:
-            return b""
-        delta = choice.get("delta")
-        said = self._take_delta(delta) if isinstance(delta, dict) else b""
-        if self._finish is None and (finish := finish_of(choice)):
-            self._finish = finish
-            said += self._close()
+    def _spoken(self) -> bytes:
+        """What has to be told now; what was said before a failure is told by `failed`."""
+        said = b"".join(self._said)
+        self._said.clear()
         return said
 
-    def _take_delta(self, delta: Mapping[str, Any]) -> bytes:
-        said = b""
+    def _begin(self, model: str) -> None:
+        if not self._begun:
+            self._begun = True
+            self._said.append(say("message_start", message=opened(f"msg_{self._new_id()}", model or self._model)))
+
+    def _end(self, stop_reason: str) -> None:
+        delta = {"stop_reason": stop_reason, "stop_sequence": None}
+        self._said.append(say("message_delta", delta=delta, usage=usage_of(self._usage)) + say("message_stop"))
+        self._is_over = True
+
+    def _close(self) -> None:
+        self._calls.check()
+        self._said.append(self._blocks.close())
+
+    def _take(self, chunk: Mapping[str, Any]) -> None:
+        choice = first_choice(chunk)
+        if choice is None:
+            return
+        delta = choice.get("delta")
+        if isinstance(delta, dict):
+            self._take_delta(delta)
+        if self._finish is None and (finish := finish_of(choice)):
+            self._finish = finish
+            self._close()
+
+    def _take_delta(self, delta: Mapping[str, Any]) -> None:
         if thought := reasoning_of(delta):
-            said += self._blocks.add_text("thinking", thought)
+            self._said.append(self._blocks.add_text("thinking", thought))
         for name in ("content", "refusal"):
             if text := text_of(delta.get(name)):
-                said += self._blocks.add_text("text", text)
+                self._said.append(self._blocks.add_text("text", text))
         for piece in calls_of(delta):
             call, arguments = self._calls.route(piece)
             if call.name:  # without, it may still come
-                said += self._blocks.add_call(call, arguments)
-        return said
+                self._said.append(self._blocks.add_call(call, arguments))
 
 
 def _chunk(event: Event) -> dict[str, Any]:

@@ -117,7 +117,7 @@ class _Conversation:
 
     def system(self, blocks: Blocks) -> None:
         """Takes a system prompt or message: texts only."""
-        texts = []
+        texts: list[str] = []
         for field, block in blocks:
             if str(block.get("text")).startswith(_ATTRIBUTION):
                 self._losses.add("system.attribution")
