@@ -31,7 +31,7 @@ ELSEWHERE = "The result follows in the next message."
 FAILED = "(The tool reported this as an error.)"
 
 _ATTRIBUTION = "x-anthropic-billing-header"
-_OUT_OF_PLACE = frozenset({"tool_use", "tool_result", "thinking", "redacted_thinking"})
+_OUT_OF_PLACE = ("tool_use", "tool_result", "thinking", "redacted_thinking")
 
 Blocks = list[tuple[str, dict[str, Any]]]
 
