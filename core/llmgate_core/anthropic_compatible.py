@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 from .connectors import ModelInfo, UpstreamCall
 from .credentials import Credential
+from .dialects import messages
 from .http_connector import HttpConnector, listed_models
-from .request import Dialect, Operation
+from .request import Operation
 from .wire import decode
 
-MESSAGES: Dialect = "anthropic.messages"
 VERSION = "2023-06-01"
 """The version of the API that is asked for where neither caller nor settings name one."""
 
@@ -34,7 +34,7 @@ class AnthropicCompatible(HttpConnector):
         request_id_headers: in which of its headers the upstream names the request, lower case; the first that is there.
     """
 
-    dialects = frozenset({MESSAGES})
+    dialects = frozenset({messages.DIALECT})
     paths: ClassVar[dict[Operation, str]] = {"generate": "messages", "count_tokens": "messages/count_tokens"}
     request_id_headers = ("request-id", "x-request-id")
 

@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 from .anthropic_compatible import VERSION, AnthropicCompatible
 from .connectors import Connector, Frontend, Instance, Policy
 from .credentials import ApiKey, CredentialProvider, NoCredential
+from .dialects import responses
 from .hookspecs import hookimpl
 from .observe import log_access
-from .openai_compatible import RESPONSES, OpenAICompatible
+from .openai_compatible import OpenAICompatible
 from .request import RequestRecord
 from .settings import Meta, Secret
 
@@ -116,7 +117,7 @@ class OpenAICompatibleConnector(OpenAICompatible):
     def __init__(self, instance: Instance) -> None:
         super().__init__(instance)
         if self.settings.responses:
-            self.dialects = self.dialects | {RESPONSES}
+            self.dialects = self.dialects | {responses.DIALECT}
 
     def credentials(self) -> CredentialProvider:
         """The configured key, or none."""

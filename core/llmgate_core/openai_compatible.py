@@ -8,11 +8,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from .connectors import UpstreamCall
-from .dialects import chat
+from .dialects import chat, responses
 from .http_connector import HttpConnector
-from .request import Dialect, Operation
-
-RESPONSES: Dialect = "openai.responses"
+from .request import Operation
 
 
 class OpenAICompatible(HttpConnector):
@@ -35,6 +33,6 @@ class OpenAICompatible(HttpConnector):
 
     def url(self, call: UpstreamCall) -> str:
         """Where this call goes."""
-        if call.operation == "generate" and call.dialect == RESPONSES:
+        if call.operation == "generate" and call.dialect == responses.DIALECT:
             return f"{self.base_url(call.credential)}/responses"
         return super().url(call)

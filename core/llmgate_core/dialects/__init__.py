@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..request import Dialect
-from . import chat, responses
+from . import chat, messages, responses
 from .spoken import Spoken
 
-_KNOWN: Mapping[Dialect, Spoken] = {chat.DIALECT: chat, responses.DIALECT: responses}
+_KNOWN: Mapping[Dialect, Spoken] = {
+    chat.DIALECT: chat,
+    responses.DIALECT: responses,
+    messages.DIALECT: messages,
+}
 
 
 def spoken(dialect: Dialect) -> Spoken:

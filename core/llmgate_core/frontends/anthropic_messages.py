@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from starlette.routing import Route
@@ -58,7 +59,7 @@ class CountTokens(Endpoint):
     """
 
     def __init__(self, gateway: Gateway) -> None:
-        super().__init__(gateway, messages, messages.read_count_request, "count_tokens")
+        super().__init__(gateway, messages, partial(messages.read_request, counts=True), "count_tokens")
 
     async def answer(self, request: GatewayRequest, record: RequestRecord) -> Answer:
         """One JSON object."""

@@ -24,7 +24,7 @@ logger = logging.getLogger("llmgate.frontends")
 RECORD = "llmgate.record"
 CLIENT_CLOSED = 499
 LEFTOVER_SECONDS = 10.0
-OTHER_APIS = ("/v1/responses", "/v1/messages", "/v1/embeddings", "/v1/completions", "/anthropic/", "/v1beta/")
+OTHER_APIS = ("/v1/audio/", "/v1/images/", "/v1/files", "/v1/batches", "/v1/assistants", "/v1/threads", "/v1beta/")
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -295,5 +295,8 @@ def _way_out(path: str) -> str:
     if path.startswith("/v1/v1/"):
         return "the client's base URL has `/v1` twice"
     if path.startswith(OTHER_APIS):
-        return "this version speaks OpenAI Chat Completions only (`POST /v1/chat/completions`)"
-    return "an OpenAI client's base URL ends in `/v1`"
+        return (
+            "this version speaks OpenAI's Chat Completions (`POST /v1/chat/completions`) and Responses (`/v1/responses`) "
+            "and Anthropic's Messages (`/v1/messages`)"
+        )
+    return "an OpenAI client's base URL ends in `/v1`, an Anthropic client's does not"
