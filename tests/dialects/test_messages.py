@@ -248,7 +248,7 @@ def test_what_is_no_reply_is_a_failure(data: bytes, kind: str, message: str) -> 
         (500, "api_error", "Internal server error", "unavailable"),
         (413, "request_too_large", "too large", "bad_request"),
         (400, "invalid_request_error", "prompt is too long: 205000 tokens > 200000 maximum", "context_length"),
-        (400, "invalid_request_error", "Your credit balance is too low", "bad_request"),
+        (400, "invalid_request_error", "Your credit balance is too low", "quota"),
         (429, "rate_limit_error", "This request would exceed your rate limit", "rate_limited"),
         (401, "authentication_error", "invalid x-api-key", "auth"),
         (404, "not_found_error", "model: x", "not_found"),

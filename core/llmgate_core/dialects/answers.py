@@ -40,4 +40,4 @@ def headers_of(error: BaseException, status: int) -> dict[str, str]:
 def _may_repeat(error: BaseException, status: int) -> bool:
     if isinstance(error, ConnectorError):
         return KINDS[error.kind].repeat
-    return isinstance(error, RequestError) and status in (408, 429)
+    return isinstance(error, RequestError) and (status in (408, 429) or error.retry_after is not None)

@@ -296,7 +296,7 @@ def _way_out(path: str) -> str:
         return "the client's base URL has `/v1` twice"
     if path.startswith(OTHER_APIS):
         return (
-            "this version speaks OpenAI's Chat Completions (`POST /v1/chat/completions`) and Responses (`/v1/responses`) "
+            "this version speaks OpenAI's Chat Completions (`POST /v1/chat/completions`), Responses (`/v1/responses`) "
             "and Anthropic's Messages (`/v1/messages`)"
         )
     return "an OpenAI client's base URL ends in `/v1`, an Anthropic client's does not"
