@@ -131,6 +131,19 @@ def test_what_is_no_answer_is_a_failure(data: bytes, kind: Kind, words: str) -> 
     assert caught.value.kind == kind
 
 
+@pytest.mark.parametrize("depth", [100, 900, 990, 995, 1000, 1020, 5000])
+def test_deep_arguments_pass_or_are_a_failure(depth: int) -> None:
+    arguments = '{"x":' + "[" * depth + "]" * depth + "}"
+    try:
+        reply = json.loads(way().reply(answer({"tool_calls": [tool_call(arguments=arguments)]})))
+    except ConnectorError as error:
+        kind: Kind | None = error.kind
+    else:
+        kind = None
+        assert reply["content"][0]["type"] == "tool_use"
+    assert kind in (None, "protocol")
+
+
 # --- streams ---------------------------------------------------------------------------------------
 
 
@@ -216,6 +229,7 @@ FLOWS: dict[str, list[bytes]] = {
         *(chunk("stop"), TOTAL),
     ],
     "more behind the end": [chunk("stop", content="x"), chunk(content="y"), chunk("stop"), DONE],
+    "events that say nothing": [b"", b" ", chunk("stop", content="x")],
     "no end but [DONE]": [chunk(content="x"), DONE],
     "nothing": [DONE],
     "other choices, other things": [
