@@ -52,6 +52,7 @@ def piece(arguments: str = "", name: str = "", **more: Any) -> dict[str, Any]:
         ([piece("{", "f", id="a", index=0), piece("}", "f", id="a", index=1)], [("f", "{}")]),
         ([piece("{", "f"), piece("}")], [("f", "{}")]),
         ([piece("{", "f"), piece("}", "f")], [("f", "{}")]),
+        ([piece("{}", "f", index=0), piece(" ", "f", index=0)], [("f", "{} ")]),
         ([piece("{}", "f"), piece("{}", "f")], [("f", "{}"), ("f", "{}")]),
         ([piece("{", id="a", index=0), piece("}", "f", index=0)], [("f", "{}")]),
     ],

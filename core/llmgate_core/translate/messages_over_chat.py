@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
-from ..errors import ConnectorError, RequestError
+from ..errors import RequestError
 from ..wire import Body, JsonError, encode
 from .losses import Losses
 from .messages_over_chat_reply import message_of
@@ -58,11 +58,7 @@ class MessagesOverChat:
 
     def reply(self, data: bytes) -> bytes:
         """See `Translation`."""
-        message = message_of(data, self._model, self._new_id)
-        try:
-            return encode(message)
-        except RecursionError:
-            raise ConnectorError("protocol", "the upstream's answer is nested too deeply") from None
+        return encode(message_of(data, self._model, self._new_id))
 
     def stream(self) -> MessagesStream:
         """See `Translation`."""
