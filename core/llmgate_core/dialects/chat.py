@@ -207,7 +207,8 @@ def _told(error: BaseException, context: str) -> tuple[int, dict[str, str | None
     else:
         code, message = internal(error)
         status, kind, param = 500, "server_error", None
-    return status, {"message": with_context(message, context), "type": kind, "param": param, "code": code}
+    message = with_context(message, context)
+    return status, {"message": message, "type": kind, "param": param, "code": code}
 
 
 def _type(error: ConnectorError) -> str:
