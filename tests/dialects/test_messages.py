@@ -315,6 +315,13 @@ def test_the_upstreams_own_words_are_kept() -> None:
     }
 
 
+def test_the_type_of_another_status_is_not_kept() -> None:
+    error = ConnectorError("auth", "invalid x-api-key", status=401, type="authentication_error")
+    assert fields(messages.error_answer(error)) == {"type": "api_error", "message": "invalid x-api-key"}
+    error = ConnectorError("bad_request", "m", status=422, type="request_too_large")
+    assert fields(messages.error_answer(error))["type"] == "request_too_large"
+
+
 @pytest.mark.parametrize(("status", "sort"), [(503, "overloaded_error"), (529, "overloaded_error"), (500, "api_error")])
 def test_an_upstream_with_too_much_to_do(status: int, sort: str) -> None:
     answer = messages.error_answer(ConnectorError("unavailable", "m", status=status))

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmgate_core.dialects.messages import StreamWatch
+from llmgate_core.dialects.passing import MAX_LINE
 
 USAGE = {"input_tokens": 5, "cache_read_input_tokens": 3, "output_tokens": 1, "tricky": {"}": "]"}}
 
@@ -117,3 +118,9 @@ def test_memory_is_bounded_for_a_line_that_never_ends() -> None:
         tracemalloc.stop()
     watcher.feed(b"\n\n" + END)
     assert watcher.done
+
+
+def test_the_middle_of_a_long_line_is_not_its_beginning() -> None:
+    tail = b"event: error"
+    watcher = watch(b"data: " + b"x" * MAX_LINE + tail + b" " * (64 - len(tail)), b"\n\n")
+    assert not watcher.error

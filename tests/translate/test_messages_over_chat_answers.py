@@ -24,6 +24,7 @@ from llmgate_core.sse import Event, Parser
 from llmgate_core.translate import StreamTranslation
 from llmgate_core.translate.messages_over_chat import MessagesOverChat, translate
 from llmgate_core.translate.messages_over_chat_queue import MAX_WAITING
+from llmgate_core.translate.messages_over_chat_reply import INVALID_ARGUMENTS
 from llmgate_core.wire import Body
 
 HERE = Path(__file__).parent / "golden"
@@ -131,6 +132,14 @@ def test_what_is_no_answer_is_a_failure(data: bytes, kind: Kind, words: str) -> 
     assert caught.value.kind == kind
 
 
+@pytest.mark.parametrize("depth", [100, *range(960, 1005), 5000])
+def test_deep_arguments_pass_as_they_are_or_as_a_text(depth: int) -> None:
+    """What was decoded has to be encoded again, deeper inside of something else."""
+    arguments = '{"x":' + "[" * depth + "]" * depth + "}"
+    (block,) = json.loads(way().reply(answer({"tool_calls": [tool_call(arguments=arguments)]})))["content"]
+    assert set(block["input"]) in ({"x"}, {INVALID_ARGUMENTS})
+
+
 # --- streams ---------------------------------------------------------------------------------------
 
 
@@ -216,6 +225,7 @@ FLOWS: dict[str, list[bytes]] = {
         *(chunk("stop"), TOTAL),
     ],
     "more behind the end": [chunk("stop", content="x"), chunk(content="y"), chunk("stop"), DONE],
+    "events that say nothing": [b"", b" ", chunk("stop", content="x")],
     "no end but [DONE]": [chunk(content="x"), DONE],
     "nothing": [DONE],
     "other choices, other things": [

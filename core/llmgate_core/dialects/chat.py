@@ -237,7 +237,8 @@ def _told(error: BaseException, context: str) -> tuple[int, dict[str, str | None
     else:
         code, message = internal(error)
         status, kind, param = 500, "server_error", None
-    return status, {"message": with_context(message, context), "type": kind, "param": param, "code": code}
+    message = with_context(message, context)
+    return status, {"message": message, "type": kind, "param": param, "code": code}
 
 
 def _is_status(code: str | None) -> bool:

@@ -45,9 +45,10 @@ class MessagesStream:
 
     def feed(self, event: Event) -> bytes:
         """See `StreamTranslation`."""
-        if self._is_over:
+        data = event.data.strip()
+        if self._is_over or not data:
             return b""
-        if event.data.strip() == b"[DONE]":
+        if data == b"[DONE]":
             self._is_done = True
             return self.end()
         chunk = _chunk(event)

@@ -207,6 +207,7 @@ class _AssistantTurn:
         self._is_current = is_current
         self._texts: list[str] = []
         self._thoughts: list[str] = []
+        self._after_call = False  # in chat all text comes before the calls; what stood apart stays apart
 
     def add(self, block: dict[str, Any], field: str) -> None:
         """Takes the next block."""
@@ -221,7 +222,8 @@ class _AssistantTurn:
             self._losses.add("content.misplaced")
         else:
             texts, others = split(part_of(block, field, self._losses))
-            self._texts += texts
+            self._texts += ["\n\n", *texts] if texts and self._texts and self._after_call else texts
+            self._after_call = False
             if others:
                 self._losses.add("content.misplaced")
 
@@ -247,6 +249,7 @@ class _AssistantTurn:
         id = text_in(block, "id", field)
         if any(call["id"] == id for call in self.calls):
             raise mistyped(f"{field}.id", "unlike the ids of the other calls in this message")
+        self._after_call = True
         self.calls.append({"id": id, "type": "function", "function": function})
 
     def _thinking(self, block: dict[str, Any], field: str) -> None:
