@@ -62,7 +62,7 @@ def _understood(request: GatewayRequest, backend: Backend) -> tuple[GatewayReque
         raise ConnectorError("not_found", f"backend `{backend.name}` does not speak `{request.dialect}`")
     dialect, translate = found
     if translate is None:
-        return request, None
+        return replace(request, body=spoken(dialect).passed(request.body)), None
     translation = translate(request.body)
     return replace(request, dialect=dialect, body=translation.body), translation
 
@@ -141,6 +141,10 @@ class Executor:
             return Prepared(request.body.splice({"model": leaf.model}), Params(), request.dialect)
         dialect = spoken(request.dialect)
         info = backend.facts(leaf.model) or ModelInfo(leaf.model)
+        lost: Sequence[str] = ()
+        if translation is not None:
+            fitted, refused = dialect.fitted(request.body, info.refuses)
+            request, lost = replace(request, body=fitted), (*translation.lost, *refused)
         excluding = [name for group in info.excludes for name in group]
         own = dialect.params(request.body, [*backend.default_params, *excluding])
         params = Params({"default": backend.default_params, "client": own, "forced": backend.forced_params})
@@ -153,8 +157,8 @@ class Executor:
         if leaf.model != request.selector:
             changes["model"] = leaf.model
         headers = model_limits.told(request.id, verdict.told(params), left_out)
-        if translation is not None and translation.lost:
-            headers = {**headers, LOST_HEADER: ",".join(translation.lost)}
+        if lost:
+            headers = {**headers, LOST_HEADER: ",".join(lost)}
         return Prepared(request.body.splice(changes), params, request.dialect, headers, translation, left_out)
 
     def _ready(self, branches: Sequence[Branch]) -> Sequence[Branch]:

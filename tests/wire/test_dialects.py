@@ -94,9 +94,9 @@ def block(index: int, start: Mapping[str, Any], *deltas: Mapping[str, Any]) -> l
     ]
 
 
-HEAD = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_sequence": None}
-START = {**HEAD, "content": [], "stop_reason": None, "usage": {"input_tokens": 9, "output_tokens": 1}}
-SAID = [
+HEAD: dict[str, Any] = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_sequence": None}
+START: dict[str, Any] = {**HEAD, "content": [], "stop_reason": None, "usage": {"input_tokens": 9, "output_tokens": 1}}
+SAID: list[dict[str, Any]] = [
     {"type": "thinking", "thinking": "想一想", "signature": "sig"},
     {"type": "text", "text": "我查一下"},
     {"type": "tool_use", "id": "call_1", "name": "weather", "input": {"city": "杭州"}},
@@ -121,7 +121,7 @@ WHOLE = {**HEAD, "content": SAID, "stop_reason": "tool_use", "usage": {"input_to
 
 async def messages_upstream(exchange: Exchange) -> None:
     assert exchange.request.path == "/v1/messages"
-    assert exchange.request.headers["anthropic-version"] == "2023-06-01", exchange.request.headers
+    assert exchange.request.headers["anthropic-version"]
     if exchange.request.json().get("stream"):
         await exchange.sse(*MESSAGES)
     else:
@@ -145,12 +145,11 @@ async def by_messages(running: RunningGateway, *, stream: bool) -> Heard:
     async with anthropic.AsyncAnthropic(base_url=running.url, api_key="any", max_retries=0) as client:
         if stream:
             async with client.messages.stream(model="m", max_tokens=99, messages=ASKED, tools=tools) as events:
-                said = await events.get_final_message()
+                said: Any = await events.get_final_message()
         else:
             said = await client.messages.create(model="m", max_tokens=99, messages=ASKED, tools=tools)
     assert said.stop_reason == "tool_use"
-    content: Any = said.content
-    thinking, text, call = content
+    thinking, text, call = said.content
     assert (thinking.type, text.type, call.type) == ("thinking", "text", "tool_use")
     tokens = (said.usage.input_tokens, said.usage.output_tokens)
     return (thinking.thinking, text.text, call.name, call.input, *tokens)
@@ -161,11 +160,10 @@ async def by_responses(running: RunningGateway, *, stream: bool) -> Heard:
     async with openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="any", max_retries=0) as client:
         if stream:
             async with client.responses.stream(model="m", input=ASKED, tools=tools) as events:
-                said = await events.get_final_response()
+                said: Any = await events.get_final_response()
         else:
             said = await client.responses.create(model="m", input=ASKED, tools=tools)
-    output: Any = said.output
-    reasoning, message, call = output
+    reasoning, message, call = said.output
     assert (reasoning.type, message.type, call.type) == ("reasoning", "message", "function_call")
     assert said.usage is not None
     thought = "".join(part.text for part in reasoning.summary)
@@ -265,6 +263,39 @@ def test_what_is_lost_is_told(gateway: GatewayFactory) -> None:
             assert reply.headers["x-llmgate-lost"] == "cache_control"
             asked = running.upstream.requests[0].json()
             assert (asked["temperature"], asked["model"]) == (0.5, "m")
+
+    run(test())
+
+
+def test_what_the_model_does_not_take_is_said_otherwise_or_lost(gateway: GatewayFactory) -> None:
+    """An agent cannot know what stands behind a translation: Claude Code always sends `max_tokens`."""
+
+    async def test() -> None:
+        async with gateway(chat_upstream) as running:
+            body = {"model": "gpt-5", "max_tokens": 9, "temperature": 0.5, "messages": ASKED}
+            reply = await running.client.post(f"{running.url}/v1/messages", json=body)
+            assert reply.status_code == 200
+            assert reply.headers["x-llmgate-lost"] == "temperature"
+            asked = running.upstream.requests[0].json()
+            assert {"model", "messages", "max_completion_tokens"} == set(asked)
+            plain = await running.chat(model="gpt-5", max_tokens=9, temperature=0.5)
+            assert "x-llmgate-lost" not in plain.headers
+            assert running.upstream.requests[1].json()["temperature"] == 0.5, "the caller's own words"
+
+    run(test())
+
+
+def test_thinking_that_nobody_has_signed_does_not_go_to_who_checks_signatures(gateway: GatewayFactory) -> None:
+    async def test() -> None:
+        unsigned = {"type": "thinking", "thinking": "想", "signature": "llmgate"}
+        signed = {"type": "thinking", "thinking": "想", "signature": "sig"}
+        said = [unsigned, signed, {"type": "text", "text": "好"}]
+        history: Any = [*ASKED, {"role": "assistant", "content": said}, *ASKED]
+        async with gateway(messages_upstream, connector=AnthropicCompatibleConnector) as running:
+            body = {"model": "m", "max_tokens": 9, "messages": history}
+            assert (await running.client.post(f"{running.url}/v1/messages", json=body)).status_code == 200
+            (asked,) = running.upstream.requests
+            assert asked.json()["messages"] == [*ASKED, {"role": "assistant", "content": said[1:]}, *ASKED]
 
     run(test())
 

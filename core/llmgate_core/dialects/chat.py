@@ -7,7 +7,7 @@ Source: OpenAI's API reference, and what strict clients demand of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import KINDS, ConnectorError, RequestError
@@ -16,6 +16,7 @@ from ..wire import Body, JsonError, decode, encode
 from .answers import headers_of, internal, with_context
 from .chat_stream import MEANINGFUL, StreamWatch, is_error
 from .failures import answer_status, reported_error, retry_after, upstream_error
+from .fitting import fit
 from .requests import EMPTY_LIST, check_objects, is_stream, parsed, selector_in
 from .spoken import ErrorAnswer, ReadRequest
 
@@ -28,8 +29,10 @@ __all__ = [
     "error_answer",
     "error_event",
     "first_event_error",
+    "fitted",
     "is_refused",
     "params",
+    "passed",
     "placed",
     "read_other",
     "read_reply",
@@ -134,6 +137,16 @@ def _spell(name: str, body: Body, refused: Collection[str] = ()) -> str:
 def is_refused(name: str, refused: Collection[str]) -> bool:
     """Whether parameter `name` is refused under each name that it has."""
     return name in refused and _SAME.get(name, name) in refused
+
+
+def passed(body: Body) -> Body:
+    """A caller's own body, as it is: nothing of the gateway's can be in it."""
+    return body
+
+
+def fitted(body: Body, refused: Collection[str] = ()) -> tuple[Body, Sequence[str]]:
+    """A translated body without what the model refuses; see `fitting.fit`."""
+    return fit(body, refused, params, placed)
 
 
 # --- the reply ----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ Source: Anthropic's API reference, the types of anthropic-python 2.14, and what 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import ConnectorError, RequestError
@@ -16,6 +16,7 @@ from ..wire import Body, JsonError, encode
 from . import chat
 from .answers import headers_of, internal, with_context
 from .failures import answer_status, reported_error, retry_after, upstream_error
+from .fitting import fit
 from .messages_stream import MEANINGFUL, StreamWatch, is_error
 from .requests import check_objects, is_stream, parsed, selector_in
 from .spoken import ErrorAnswer, ReadRequest
@@ -29,8 +30,10 @@ __all__ = [
     "error_answer",
     "error_event",
     "first_event_error",
+    "fitted",
     "has_no_place",
     "params",
+    "passed",
     "placed",
     "read_reply",
     "read_request",
@@ -160,6 +163,40 @@ def _thinking(budget: Any, before: Mapping[str, Any]) -> dict[str, Any]:
     if budget == 0:
         return {"type": "disabled"}
     return {**before, "type": "enabled", "budget_tokens": budget}
+
+
+SIGNATURE = "llmgate"
+"""Stands where a thinking block that we have made of a backend's reasoning needs a signature.
+
+The types of the SDKs demand one, and some clients send back only thinking that is signed. It claims nothing: it says
+that the text was never signed. Blocks with it, or with none, may go to another backend; all others may not.
+"""
+
+
+def passed(body: Body) -> Body:
+    """A caller's own body without thinking that nobody has signed, which Anthropic would refuse."""
+    if b'"%b"' % SIGNATURE.encode() not in body.bytes:
+        return body
+    try:
+        given = body.get("messages")
+    except JsonError:
+        return body
+    kept = [_signed(message) for message in given]
+    kept = [message for message in kept if message.get("content") != []]
+    return body if kept == given else body.splice({"messages": kept})
+
+
+def _signed(message: dict[str, Any]) -> dict[str, Any]:
+    content = message.get("content")
+    if not isinstance(content, list):
+        return message
+    kept = [block for block in content if not (isinstance(block, dict) and block.get("signature") == SIGNATURE)]
+    return {**message, "content": kept}
+
+
+def fitted(body: Body, refused: Collection[str] = ()) -> tuple[Body, Sequence[str]]:
+    """A translated body without what the model refuses; see `fitting.fit`."""
+    return fit(body, refused, params, placed)
 
 
 # --- the reply ----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ Source: OpenAI's API reference, the types of openai-python 3.54, and what Codex 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import ConnectorError, RequestError
@@ -15,6 +15,7 @@ from ..sse import Parser, join
 from ..wire import Body, JsonError, decode, encode
 from .chat import PARAMETERS, error_answer
 from .failures import reported_error, retry_after, upstream_error
+from .fitting import fit
 from .responses_stream import MEANINGFUL, StreamWatch, failure_in, reported
 from .spoken import ReadRequest
 
@@ -26,9 +27,11 @@ __all__ = [
     "error_answer",
     "error_event",
     "first_event_error",
+    "fitted",
     "has_no_place",
     "input_items",
     "params",
+    "passed",
     "placed",
     "read_reply",
     "read_request",
@@ -174,6 +177,16 @@ def placed(values: Mapping[str, Any], body: Body, refused: Collection[str] = ())
         else:
             changes[top] = value
     return changes
+
+
+def passed(body: Body) -> Body:
+    """A caller's own body, as it is: nothing of the gateway's can be in it."""
+    return body
+
+
+def fitted(body: Body, refused: Collection[str] = ()) -> tuple[Body, Sequence[str]]:
+    """A translated body without what the model refuses; see `fitting.fit`."""
+    return fit(body, refused, params, placed)
 
 
 # --- the reply ----------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -75,6 +75,14 @@ class Spoken(Protocol):
     @property
     def placed(self) -> Callable[[Mapping[str, Any], Body, Collection[str]], dict[str, Any]]:
         """The members to change, so that a body has these parameters; without the names that the model refuses."""
+
+    @property
+    def passed(self) -> Callable[[Body], Body]:
+        """A caller's own body without what only the gateway can have put there; mostly the same."""
+
+    @property
+    def fitted(self) -> Callable[[Body, Collection[str]], tuple[Body, Sequence[str]]]:
+        """A translated body without parameters that the model refuses, and the names of what is lost."""
 
     @property
     def read_reply(self) -> Callable[[bytes], dict[str, Any] | None]:

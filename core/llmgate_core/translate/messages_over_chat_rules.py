@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-SIGNATURE = "llmgate"
-"""Stands where a thinking block that we have made of a backend's reasoning needs a signature.
+from ..dialects.messages import SIGNATURE
 
-The types of the SDKs demand one, and some clients send back only thinking that is signed. It claims nothing: it says
-that the text was never signed. Blocks with it, or with none, may go to another backend; all others may not.
-"""
+__all__ = ["LOSSES", "SIGNATURE"]
 
 LOSSES: Mapping[str, str] = {
     "cache_control": "Marks for Anthropic's prompt cache are left out; other backends cache as they do.",
