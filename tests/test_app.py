@@ -288,6 +288,12 @@ def test_routes_are_listed_and_stand_before_models_of_their_name() -> None:
     }
 
 
+def test_the_exact_names_of_rewrites_are_listed() -> None:
+    rules = (Rewrite("gpt-4o", "acme:m"), Rewrite("claude-.*", "acme:m"))
+    listed = asyncio.run(build("default", model_aliases=rules).models())
+    assert {id: one.backend for id, one in listed.models.items() if "model" not in id} == {"gpt-4o": "rewrite"}
+
+
 def test_without_a_default_backend_there_are_no_bare_names() -> None:
     listed = asyncio.run(build("default", "two").models())
     assert set(listed.models) == {"acme:model-of-default", "acme.two:model-of-two"}

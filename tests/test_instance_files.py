@@ -54,6 +54,14 @@ def test_nothing_that_costs_money_is_on() -> None:
     assert not any(backend.enabled for backend in BY_KEY.values())
 
 
+def test_claude_is_asked_at_its_own_path() -> None:
+    claude = SHIPPED["claude"]
+    assert not claude.enabled
+    assert claude.extra == {"base_url": "https://api.anthropic.com", "api_key": "env:ANTHROPIC_API_KEY"}
+    (one,) = served(claude, {"ANTHROPIC_API_KEY": KEY}).backends
+    assert one.readiness().ready
+
+
 @each
 def test_without_its_key_it_says_which_to_set(backend: BackendConfig) -> None:
     (one,) = served(backend, {}).backends

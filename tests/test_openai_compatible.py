@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,8 +15,9 @@ import pytest
 from llmgate_core.connectors import Connector, Instance, ModelInfo, UpstreamCall
 from llmgate_core.credentials import Credential, NoCredential
 from llmgate_core.errors import ConnectorError
+from llmgate_core.http_connector import listed_models
 from llmgate_core.mending import Mender
-from llmgate_core.openai_compatible import OpenAICompatible, listed_models
+from llmgate_core.openai_compatible import OpenAICompatible
 from llmgate_core.retry import NoRetry
 from llmgate_core.testing import Exchange, Script, ScriptedUpstream
 from llmgate_core.upstream import Timeouts, Upstream
@@ -186,6 +187,40 @@ def test_send_returns_at_the_headers(promptly: float) -> None:
         await asyncio.wait_for(used.upstream.all_closed(), promptly)
 
     use(hold, test)
+
+
+class Speaks(Acme):
+    def __init__(self, instance: Instance) -> None:
+        super().__init__(instance)
+        self.dialects = self.dialects | {"openai.responses"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "dialect", "path"),
+    [
+        ("generate", "openai.chat", "/v1/chat/completions"),
+        ("generate", "openai.responses", "/v1/responses"),
+        ("embeddings", "openai.chat", "/v1/embeddings"),
+        ("completions", "openai.chat", "/v1/completions"),
+    ],
+)
+def test_each_operation_has_its_path(operation: str, dialect: str, path: str) -> None:
+    async def test(used: Used) -> None:
+        assert used.connector.dialects == {"openai.chat", "openai.responses"}
+        assert Acme.dialects == {"openai.chat"}
+        await (await used.connector.send(replace(call(), operation=operation, dialect=dialect))).aclose()
+        assert used.upstream.requests[0].path == path
+
+    use(fine, test, Speaks)
+
+
+def test_an_operation_that_the_api_has_not_is_not_sent() -> None:
+    async def test(used: Used) -> None:
+        with pytest.raises(ConnectorError, match="no operation `paint`") as caught:
+            await used.connector.send(replace(call(), operation="paint"))
+        assert (caught.value.kind, used.upstream.requests) == ("not_found", [])
+
+    use(fine, test)
 
 
 class Mended(Acme):

@@ -235,6 +235,6 @@ def test_a_plugin_comes_and_goes_with_pip(built: Mapping[str, Built], tmp_path: 
         assert refused.returncode == 2
         assert refused.stderr == (
             "gateway.yaml:3: no installed plugin provides connector `qwen-oauth` "
-            "(installed: openai-compatible); see `llmgate plugins`\n"
+            "(installed: anthropic-compatible, openai-compatible); see `llmgate plugins`\n"
         )
     assert "qwen" not in environment.llmgate("serve", "--help").stdout

@@ -120,7 +120,7 @@ def test_only_what_is_named_is_imported(site: Site) -> None:
     site.plugin("raise SystemExit('imported!')", name="other")
     plugins = load(["acme"])
     assert not plugins.problems
-    assert sorted(plugins.connectors) == ["acme", "openai-compatible"]
+    assert sorted(plugins.connectors) == ["acme", "anthropic-compatible", "openai-compatible"]
     assert "llmgate_site_other" not in sys.modules
 
 
@@ -128,7 +128,7 @@ def test_the_built_in_plugin_comes_first_and_brings_a_gateway() -> None:
     plugins = load([])
     (builtin,) = plugins.loaded
     assert str(builtin.plugin) == f"plugin `builtin` of distribution `llmgate-core` {CORE} (llmgate_core.builtin)"
-    assert list(plugins.connectors) == ["openai-compatible"]
+    assert list(plugins.connectors) == ["openai-compatible", "anthropic-compatible"]
     assert [cls.name for cls in plugins.policies] == ["uri_params", "edit_precision"]
     assert {cls.name for cls in plugins.frontends} >= {"openai-chat", "catalogue"}
 
@@ -435,7 +435,7 @@ def test_an_unknown_name_with_and_without_a_guess(site: Site) -> None:
     site.plugin(CONNECTOR)
     block = [one.name for one in discover() if one.name != "acme"]
     plugins = load(["acmee", "zzz"], block=block)
-    tail = "(installed: acme, openai-compatible); see `llmgate plugins`"
+    tail = "(installed: acme, anthropic-compatible, openai-compatible); see `llmgate plugins`"
     assert plugins.problems["acmee"] == (f"no installed plugin provides connector `acmee`; did you mean `acme`? {tail}")
     assert plugins.problems["zzz"] == f"no installed plugin provides connector `zzz` {tail}"
 

@@ -86,7 +86,7 @@ class NameWithSpace(Acme):
 
 
 class DialectAsText(Acme):
-    dialects: ClassVar[Any] = "openai.chat"
+    dialects: Any = "openai.chat"
 
 
 class NoCheck(Acme):
@@ -545,7 +545,7 @@ def test_other_settings_and_another_dialect_can_be_said(tmp_path: Path) -> None:
 
     class Elsewhere(OpenAICompatible):
         name = "elsewhere"
-        dialects: ClassVar[frozenset[str]] = frozenset({"acme.talk"})
+        dialects = frozenset({"acme.talk"})
 
         def base_url(self, credential: Credential) -> str:
             return str(credential.base_url or self.settings.address)

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .anthropic_compatible import AnthropicCompatible
     from .backoff import BackoffRules
     from .connectors import (
         PLUGIN_API,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "PLUGIN_API": "connectors",
+    "AnthropicCompatible": "anthropic_compatible",
     "ApiKey": "credentials",
     "Attempt": "request",
     "BackoffRules": "backoff",
@@ -93,6 +95,7 @@ _HOMES = {
 
 __all__ = [
     "PLUGIN_API",
+    "AnthropicCompatible",
     "ApiKey",
     "Attempt",
     "BackoffRules",

@@ -40,8 +40,8 @@ logger = logging.getLogger("llmgate.app")
 
 MODELS_TIMEOUT_SECONDS = 10.0
 
-ROUTE = "route"
-"""What stands in the place of a backend's name where a named route is listed."""
+ROUTE, REWRITE = "route", "rewrite"
+"""What stands in the place of a backend's name where a named route, or the exact name in a rewrite, is listed."""
 
 
 def real_world() -> World:
@@ -51,7 +51,7 @@ def real_world() -> World:
 
 @dataclass(frozen=True)
 class Listed:
-    """One model that can be asked for: its backend's name or ROUTE, and what is known of it."""
+    """One model that can be asked for: its backend's name, ROUTE or REWRITE, and what is known of it."""
 
     backend: str
     info: ModelInfo
@@ -59,7 +59,7 @@ class Listed:
 
 @dataclass
 class Catalogue:
-    """Ids that can be asked for, each with its backend or ROUTE; and why some backends list nothing."""
+    """Ids that can be asked for, each with who serves it; and why some backends list nothing."""
 
     models: dict[str, Listed] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class Gateway:
         return answer
 
     async def models(self) -> Catalogue:
-        """What can be asked for: `backend:model` everywhere, bare names of the default backend, and routes."""
+        """What can be asked for: `backend:model` everywhere, bare names of the default backend, routes and rewrites."""
         catalogue = Catalogue()
         bare: dict[str, Listed] = {}
         default = self._default_backend()
@@ -130,8 +130,9 @@ class Gateway:
             catalogue.models |= {f"{short}:{id}": one for id, one in listed.items()}
             if backend.name == default:
                 bare = listed
+        names = {name: Listed(REWRITE, ModelInfo(name)) for name in self.config.expansion.exact_names()}
         routes = {name: Listed(ROUTE, ModelInfo(name)) for name in self.config.failover_routes}
-        catalogue.models |= bare | routes
+        catalogue.models |= bare | routes | names
         return catalogue
 
     def _default_backend(self) -> str | None:

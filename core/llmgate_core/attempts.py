@@ -19,12 +19,14 @@ from .backends import Backend
 from .backoff import Turn
 from .connectors import UpstreamCall, UpstreamReply
 from .credentials import Credential
-from .dialects import chat, failures
+from .dialects import chat, failures, spoken
 from .errors import ConnectorError, Kind, RequestError
 from .observe import Redactor
-from .request import Attempt, GatewayRequest, RequestRecord
+from .request import GENERATE, Attempt, Dialect, GatewayRequest, RequestRecord
 from .secret import Striker
 from .selector import Leaf
+from .translate import Translation
+from .translate.passing import translated
 from .wire import Body
 
 logger = logging.getLogger("llmgate.executor")
@@ -66,13 +68,18 @@ class Spending:
 
 @dataclass
 class Answer:
-    """What the caller gets: a committed reply. `aclose` must be awaited whatever happens; twice does no harm."""
+    """What the caller gets: a committed reply. `aclose` must be awaited whatever happens; twice does no harm.
+
+    Args:
+        is_translated: whether the upstream said it in another dialect.
+    """
 
     status: int
     headers: dict[str, str]
     chunks: AsyncGenerator[bytes, None]
     aclose: Callable[[], Awaitable[None]]
     stream: bool
+    is_translated: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,8 @@ class Errand:
     """One request on its way to one backend.
 
     Args:
+        body: as it goes up, in `dialect`.
+        translation: the way back to the caller's dialect, where that is another one.
         patient: whether it may wait, for the backend's retry policy and for its backoff.
         is_last: no other backend would take over, so that the beginning of a stream may pass where nothing is retried.
         hold_seconds: how long the beginning of a stream is held back at most, where it is; None for no limit.
@@ -90,6 +99,8 @@ class Errand:
     request: GatewayRequest
     body: Body
     record: RequestRecord
+    dialect: Dialect = chat.DIALECT
+    translation: Translation | None = None
     patient: bool = True
     is_last: bool = True
     hold_seconds: float | None = 5.0
@@ -111,7 +122,7 @@ class Errand:
         asked = self.request
         return UpstreamCall(
             asked.operation,
-            asked.dialect,
+            self.dialect,
             self.leaf.model,
             asked.stream,
             self.body,
@@ -250,7 +261,10 @@ class Attempts:
             if errand.request.stream:
                 return await self._streamed(errand, credential, reply, headers, hold)
             data = await replies.read_plain(reply)
-            errand.record.usage = chat.read_reply(data)
+            read = spoken(errand.dialect).read_reply if errand.request.operation == GENERATE else replies.read_object
+            errand.record.usage = read(data)
+            if errand.translation is not None:
+                data = errand.translation.reply(data)
         except BaseException:
             await replies.close(reply)
             raise
@@ -261,9 +275,12 @@ class Attempts:
     async def _streamed(
         self, errand: Errand, credential: Credential, reply: UpstreamReply, headers: dict[str, str], hold: bool
     ) -> Answer:
-        beginning = await replies.beginning(reply, errand.hold_seconds if hold else 0.0)
+        dialect = spoken(errand.dialect)
+        beginning = await replies.beginning(reply, dialect, errand.hold_seconds if hold else 0.0)
         headers["content-type"] = reply.headers["content-type"] if replies.is_sse(reply) else replies.SSE
         chunks = self._passing(errand, credential, beginning)
+        if errand.translation is not None:
+            chunks = translated(chunks, errand.translation.stream())
 
         async def aclose() -> None:
             try:

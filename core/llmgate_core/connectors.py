@@ -159,11 +159,14 @@ class Connector(Protocol):
     """
 
     name: ClassVar[str]
-    dialects: ClassVar[frozenset[Dialect]]
     settings: Any
 
     def __init__(self, instance: Instance) -> None:
         """Keeps the instance. Does no I/O."""
+
+    @property
+    def dialects(self) -> frozenset[Dialect]:
+        """What the upstream speaks. An attribute of the class does, unless settings decide."""
 
     def check(self) -> None:
         """Raises ConnectorError (kind `disabled`) when the configuration forbids use; called before each attempt."""

@@ -8,34 +8,63 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import max_context, strategies
 from . import policies as policy_chain
 from .attempts import Answer, Attempts, Budget, Errand, Spending
 from .backends import Backend, Backends
 from .connectors import ModelInfo, Policy
-from .dialects import chat
+from .dialects import spoken
 from .errors import KINDS, ConnectorError
 from .observe import Redactor
 from .policies import model_limits
-from .request import GatewayRequest, Params, RequestRecord
+from .request import GENERATE, Dialect, GatewayRequest, Params, RequestRecord
 from .selector import Branch, Leaf, RoutePlan
+from .translate import Translation
+from .translate.ways import way
 from .wire import Body
 
 __all__ = ["Answer", "Budget", "Executor", "Prepared"]
+
+LOST_HEADER = "x-llmgate-lost"
+"""The response header that names what a translation could not carry."""
 
 logger = logging.getLogger("llmgate.executor")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One attempt's body and headers, after policies and parameters: what `llmgate explain` shows, too."""
+    """One attempt's body and headers, after policies and parameters: what `llmgate explain` shows, too.
+
+    Args:
+        dialect: in which the body goes up.
+        translation: from the caller's dialect, None where the upstream speaks that.
+    """
 
     body: Body
     params: Params
+    dialect: Dialect
     headers: Mapping[str, str] = field(default_factory=dict)
+    translation: Translation | None = None
     left_out: Sequence[model_limits.LeftOut] = ()
+
+
+def _understood(request: GatewayRequest, backend: Backend) -> tuple[GatewayRequest, Translation | None]:
+    """The request in a dialect that the backend speaks.
+
+    Raises:
+        ConnectorError: kind `not_found`, there is none that the caller's could be said in.
+        RequestError: it says something that cannot be said there.
+    """
+    found = way(request.dialect, backend.connector.dialects)
+    if found is None or (found[1] is not None and request.operation != GENERATE):
+        raise ConnectorError("not_found", f"backend `{backend.name}` does not speak `{request.dialect}`")
+    dialect, translate = found
+    if translate is None:
+        return replace(request, body=spoken(dialect).passed(request.body)), None
+    translation = translate(request.body)
+    return replace(request, dialect=dialect, body=translation.body), translation
 
 
 class Executor:
@@ -107,25 +136,30 @@ class Executor:
             RequestError: a policy refuses.
         """
         backend = self.backend_of(leaf)
-        if request.dialect not in backend.connector.dialects:
-            raise ConnectorError("not_found", f"backend `{backend.name}` does not speak `{request.dialect}`")
+        request, translation = _understood(request, backend)
+        if request.operation != GENERATE:  # nothing is sampled
+            return Prepared(request.body.splice({"model": leaf.model}), Params(), request.dialect)
+        dialect = spoken(request.dialect)
         info = backend.facts(leaf.model) or ModelInfo(leaf.model)
+        lost: Sequence[str] = ()
+        if translation is not None:
+            fitted, refused = dialect.fitted(request.body, info.refuses)
+            request, lost = replace(request, body=fitted), (*translation.lost, *refused)
         excluding = [name for group in info.excludes for name in group]
-        own = chat.params(request.body, [*backend.default_params, *excluding])
+        own = dialect.params(request.body, [*backend.default_params, *excluding])
         params = Params({"default": backend.default_params, "client": own, "forced": backend.forced_params})
         verdict = policy_chain.apply_all(self._policies, request, leaf, params)
         params, left_out = model_limits.limit(verdict.params, info)
-        changes = {
-            chat.spell(name, request.body, info.refuses): setting.value
-            for name, setting in params.effective().items()
-            if setting.layer != "client"
-        }
+        ours = {name: setting.value for name, setting in params.effective().items() if setting.layer != "client"}
+        changes = dialect.placed(ours, request.body, info.refuses)
         if changes and logger.isEnabledFor(logging.DEBUG):
             logger.debug("%s parameters: %s", request.id, params)
         if leaf.model != request.selector:
             changes["model"] = leaf.model
         headers = model_limits.told(request.id, verdict.told(params), left_out)
-        return Prepared(request.body.splice(changes), params, headers, left_out)
+        if lost:
+            headers = {**headers, LOST_HEADER: ",".join(lost)}
+        return Prepared(request.body.splice(changes), params, request.dialect, headers, translation, left_out)
 
     def _ready(self, branches: Sequence[Branch]) -> Sequence[Branch]:
         """The branches that are worth asking: those whose circuit is closed, or all where it is so for none."""
@@ -159,6 +193,8 @@ class Executor:
             request,
             prepared.body,
             record,
+            dialect=prepared.dialect,
+            translation=prepared.translation,
             patient=is_only,
             is_last=is_only and branch.ttft_timeout is None,
             hold_seconds=None if races or branch.ttft_timeout else self._hold_seconds,
@@ -166,6 +202,7 @@ class Executor:
         with backend.circuit(leaf.model).watching(self._monotonic, errand.said):
             answer = await self._within(branch, errand, journey.spending)
         record.served_by = errand.attempts[-1]
+        answer.is_translated = prepared.translation is not None
         answer.headers |= prepared.headers
         answer.headers["x-llmgate-backend"] = backend.name
         answer.headers["x-llmgate-attempts"] = str(len(record.attempts))

@@ -5,158 +5,34 @@ A subclass sets `name` and `settings`, usually `credentials()`, and overrides a 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from .backoff import BackoffRules
-from .connectors import HttpReply, Instance, ModelInfo, UpstreamCall, UpstreamReply
-from .credentials import Credential, CredentialProvider, NoCredential
-from .dialects import chat
-from .errors import ConnectorError
-from .mending import Mender, mended
-from .model_facts import families
-from .request import Dialect
-from .retry import NoRetry, RetryPolicy
-from .wire import JsonError, decode
-
-MAX_ERROR_BYTES = 256 * 1024
+from .connectors import UpstreamCall
+from .dialects import chat, responses
+from .http_connector import HttpConnector
+from .request import Operation
 
 
-class OpenAICompatible:
-    """Sends chat completions; bytes pass through both ways.
+class OpenAICompatible(HttpConnector):
+    """Sends chat completions, embeddings and completions, and responses where `dialects` has them.
 
     Seams: `facts`, `base_url`, `url`, `headers`, `body`, `classify`, `mender`, `events`. Settings are expected to have
     `base_url` unless that method is overridden, and may have `models`.
 
     Attributes:
+        paths: where each operation goes, below the base URL.
         request_id_headers: in which of its headers the upstream names the request, lower case; the first that is there.
     """
 
-    name: ClassVar[str]
-    dialects: ClassVar[frozenset[Dialect]] = frozenset({chat.DIALECT})
-    request_id_headers: ClassVar[Sequence[str]] = ("x-request-id", "request-id")
-    settings: Any
-
-    def __init__(self, instance: Instance) -> None:
-        self.instance = instance
-        self.settings = instance.settings
-
-    def check(self) -> None:
-        """Nothing stands against use."""
-
-    def credentials(self) -> CredentialProvider:
-        """None needed."""
-        return NoCredential()
-
-    def retry(self) -> RetryPolicy:
-        """The caller sees the first failure."""
-        return NoRetry()
-
-    def backoff(self) -> BackoffRules | None:
-        """None: a rate limit is the matter of the request that met it."""
-        return None
-
-    def facts(self, model: str) -> ModelInfo | None:
-        """What is known of a model without asking anybody: what core knows of its family, None where nothing is."""
-        return families().get(model)
-
-    # --- seams ---------------------------------------------------------------------------------------------------
-
-    def base_url(self, credential: Credential) -> str:
-        """Where the API is: the credential's own place, else the settings'."""
-        return str(credential.base_url or self.settings.base_url).rstrip("/")
+    dialects = frozenset({chat.DIALECT})
+    paths: ClassVar[dict[Operation, str]] = {
+        "generate": "chat/completions",
+        "embeddings": "embeddings",
+        "completions": "completions",
+    }
 
     def url(self, call: UpstreamCall) -> str:
         """Where this call goes."""
-        return f"{self.base_url(call.credential)}/chat/completions"
-
-    def headers(self, call: UpstreamCall) -> dict[str, str]:
-        """Request headers; the caller's first, so that none of them can take the place of ours."""
-        accept = "text/event-stream" if call.stream else "application/json"
-        return {
-            **call.headers,
-            "content-type": "application/json",
-            "accept": accept,
-            **call.credential.headers,
-        }
-
-    def body(self, call: UpstreamCall) -> bytes:
-        """The bytes that go up."""
-        return call.body.bytes
-
-    def classify(self, call: UpstreamCall, status: int, headers: Mapping[str, str], body: bytes) -> ConnectorError:
-        """What a reply other than 2xx means; the status decides, the body may only refine."""
-        return chat.upstream_error(status, headers, body, now=self.instance.clock())
-
-    def mender(self, call: UpstreamCall) -> Mender | None:
-        """What looks at each event of this answer, and mends or refuses it; with None the bytes pass untouched."""
-        return None
-
-    def events(self, call: UpstreamCall, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-        """The reply's body on its way to the caller; override it for an upstream whose stream is another one."""
-        mender = self.mender(call)
-        return chunks if mender is None else mended(chunks, mender, stream=call.stream)
-
-    # --- the contract --------------------------------------------------------------------------------------------
-
-    async def send(self, call: UpstreamCall) -> UpstreamReply:
-        """Posts one chat completion; see Connector."""
-        reply = await self.instance.http.send(
-            "POST", self.url(call), headers=self.headers(call), content=self.body(call)
-        )
-        headers = self._naming_the_request(reply.headers)
-        if not 200 <= reply.status < 300:
-            # Struck out before anything is made of it: a secret that is cut in two would not be recognised.
-            body = call.credential.strike(await error_body(reply))
-            error = self.classify(call, reply.status, headers, body)
-            if error.kind == "not_found" and "model" not in error.message.lower():
-                error.code = error.code or "not_found"
-                error.message += f" (at {self.url(call)}; is the base URL right, with its `/v1`?)"
-            raise error
-        try:
-            return UpstreamReply(reply.status, headers, self.events(call, reply.chunks), reply.aclose)
-        except BaseException:
-            await reply.aclose()
-            raise
-
-    def _naming_the_request(self, headers: Mapping[str, str]) -> Mapping[str, str]:
-        """The same headers, with the upstream's id of the request under the name that everybody knows."""
-        found = next((headers[name] for name in self.request_id_headers if headers.get(name)), None)
-        return headers if found is None else {**headers, "x-request-id": found}
-
-    async def models(self, credential: Callable[[], Awaitable[Credential]]) -> Sequence[ModelInfo]:
-        """The configured models, else those that the upstream lists."""
-        configured = getattr(self.settings, "models", None)
-        if configured is not None:
-            return [self.facts(id) or ModelInfo(id) for id in configured]
-        found = await credential()
-        headers = {"accept": "application/json", **found.headers}
-        reply = await self.instance.http.send("GET", f"{self.base_url(found)}/models", headers=headers)
-        body = await reply.read()
-        if reply.status != 200:
-            raise chat.upstream_error(reply.status, reply.headers, found.strike(body), now=self.instance.clock())
-        return [self.facts(listed.id) or listed for listed in listed_models(body)]
-
-    async def aclose(self) -> None:
-        """Holds nothing of its own."""
-
-
-async def error_body(reply: HttpReply) -> bytes:
-    """What an error says, as far as it arrives: a body that is cut off must not hide the status."""
-    try:
-        return await reply.read(MAX_ERROR_BYTES)
-    except ConnectorError:
-        return b""
-
-
-def listed_models(body: bytes) -> list[ModelInfo]:
-    """The ids in an answer to `GET /models`.
-
-    Raises:
-        ConnectorError: kind `protocol`, it is no such list.
-    """
-    try:
-        data = decode(body)["data"]
-        return [ModelInfo(item["id"]) for item in data if isinstance(item["id"], str)]
-    except (JsonError, KeyError, TypeError):
-        raise ConnectorError("protocol", "the upstream's list of models cannot be read") from None
+        if call.operation == "generate" and call.dialect == responses.DIALECT:
+            return f"{self.base_url(call.credential)}/responses"
+        return super().url(call)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Mapping
+from typing import Any
 
 from .connectors import UpstreamReply
-from .dialects import chat, failures
+from .dialects import failures
+from .dialects.spoken import Spoken
 from .errors import ConnectorError
 from .mending import MAX_WHOLE_BYTES
+from .wire import Body, JsonError
 
 MAX_EXPLAINED_BYTES = 256 * 1024
 MAX_HELD_BYTES = 64 * 1024
@@ -26,12 +29,13 @@ PASSED_PREFIXES = ("x-ratelimit-", "ratelimit-", "anthropic-ratelimit-")
 class Beginning:
     """A stream whose first bytes have been looked at, and perhaps a read that is under way behind them."""
 
-    def __init__(self, reply: UpstreamReply, first: bytes) -> None:
+    def __init__(self, reply: UpstreamReply, dialect: Spoken, first: bytes) -> None:
         self._reply = reply
+        self._dialect = dialect
         self._held: list[bytes] = []
         self._size = 0
         self._has_event = False
-        self._watch = chat.StreamWatch()
+        self._watch = dialect.StreamWatch()
         self._take(first)
         self._under_way: asyncio.Future[bytes | None] | None = None
 
@@ -78,7 +82,7 @@ class Beginning:
 
     def _raise_failure(self, *, is_whole: bool = False) -> None:
         """Raises ConnectorError if the stream begins with a failure; `is_whole` ends an event that lacks its end."""
-        if failure := chat.first_event_error(b"".join(self._held) + (b"\n\n" if is_whole else b"")):
+        if failure := self._dialect.first_event_error(b"".join(self._held) + (b"\n\n" if is_whole else b"")):
             raise failure
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
@@ -111,7 +115,7 @@ class Beginning:
             raise cancelled
 
 
-async def beginning(reply: UpstreamReply, hold_seconds: float | None) -> Beginning:
+async def beginning(reply: UpstreamReply, dialect: Spoken, hold_seconds: float | None) -> Beginning:
     """The beginning of a stream, once it does not look like a failure.
 
     Args:
@@ -128,8 +132,8 @@ async def beginning(reply: UpstreamReply, hold_seconds: float | None) -> Beginni
     if not first:
         raise ConnectorError("protocol", "the upstream answered with an empty stream", status=reply.status)
     if not _may_begin_a_stream(first, says_so=is_sse(reply)):
-        raise not_a_stream(reply, await read_beginning(reply, first))
-    begun = Beginning(reply, first)
+        raise not_a_stream(reply, dialect, await read_beginning(reply, first))
+    begun = Beginning(reply, dialect, first)
     try:
         await begun.read_on(hold_seconds)
     except BaseException:
@@ -148,9 +152,9 @@ def _may_begin_a_stream(first: bytes, *, says_so: bool) -> bool:
     return head.startswith(_FIELDS) or (says_so and any(field.startswith(head) for field in _FIELDS))
 
 
-def not_a_stream(reply: UpstreamReply, data: bytes) -> ConnectorError:
+def not_a_stream(reply: UpstreamReply, dialect: Spoken, data: bytes) -> ConnectorError:
     """Why a streaming request got something else: an error in disguise, if it says so."""
-    if failure := chat.first_event_error(data):
+    if failure := dialect.first_event_error(data):
         return failure
     sort = reply.headers.get("content-type", "no content type").split(";")[0][:60]
     return ConnectorError(
@@ -179,6 +183,22 @@ async def read_plain(reply: UpstreamReply) -> bytes:
         if size > MAX_WHOLE_BYTES:
             raise ConnectorError("protocol", f"the upstream's answer is larger than {MAX_WHOLE_BYTES} bytes")
     return b"".join(parts)
+
+
+def read_object(data: bytes) -> dict[str, Any] | None:
+    """The `usage` of an answer that is no conversation.
+
+    Raises:
+        ConnectorError: it is an error in disguise (that error's kind), or no JSON object (kind `protocol`).
+    """
+    body = Body(data)
+    try:
+        usage, error = body.get("usage"), body.get("error")
+    except JsonError as problem:
+        raise ConnectorError("protocol", f"the upstream's answer is not usable JSON: {problem}") from None
+    if error:
+        raise failures.reported_error(data)
+    return usage if isinstance(usage, dict) else None
 
 
 def passed_on(headers: Mapping[str, str]) -> dict[str, str]:

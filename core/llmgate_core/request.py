@@ -12,6 +12,8 @@ from .wire import Body
 Dialect = str
 """A wire format: `openai.chat`, `openai.responses`, `anthropic.messages`, or one that a plugin brings."""
 
+GENERATE = "generate"
+
 Operation = str
 """What is asked of an upstream: `generate`, `models`, ... Open, so that a new one breaks no connector."""
 

@@ -261,7 +261,7 @@ def test_check_of_a_plugin_that_is_not_installed(run: Run, write: Write) -> None
     assert ended.status == 2
     assert ended.err == (
         "config.yaml:4: no installed plugin provides connector `acmee` "
-        "(installed: openai-compatible); see `llmgate plugins`\n"
+        "(installed: anthropic-compatible, openai-compatible); see `llmgate plugins`\n"
     )
 
 
@@ -410,7 +410,7 @@ def test_plugins_as_text(run: Run, write: Write) -> None:
 
 def test_plugins_as_json(run: Run) -> None:
     rows = {row["name"]: row for row in run("plugins", "--json").json()}
-    assert rows["builtin"]["brings"]["connectors"] == ["openai-compatible"]
+    assert rows["builtin"]["brings"]["connectors"] == ["openai-compatible", "anthropic-compatible"]
     assert rows["qwen-oauth"]["distribution"] == "llmgate-qwen-oauth"
     assert rows["qwen-oauth"]["problem"] is None
     blocked = run("plugins", "--json", LLMGATE_BLOCK_PLUGINS="qwen-oauth").json()
@@ -750,8 +750,9 @@ def test_schema_writes_one_file_each(run: Run, folder: Path) -> None:
     ended = run("schema", "--write", "new/schemas", LLMGATE_BLOCK_PLUGINS="qwen-oauth,minimax")
     assert ended.status == 0
     written = sorted(path.name for path in (folder / "new" / "schemas").iterdir())
-    assert written == ["config.json", "openai-compatible.json"]
-    assert ended.out.splitlines() == [f"wrote {Path('new/schemas') / name}" for name in written]
+    assert written == ["anthropic-compatible.json", "config.json", "openai-compatible.json"]
+    in_order = ["config.json", "anthropic-compatible.json", "openai-compatible.json"]
+    assert ended.out.splitlines() == [f"wrote {Path('new/schemas') / name}" for name in in_order]
     assert (
         json.loads((folder / "new/schemas/config.json").read_text())
         == run("schema", LLMGATE_BLOCK_PLUGINS="qwen-oauth,minimax").json()["config"]

@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmgate_core.dialects import chat
+from llmgate_core.dialects.spoken import ErrorAnswer
 from llmgate_core.errors import (
     KINDS,
     ConfigError,
@@ -141,8 +142,8 @@ def test_a_number_that_nobody_can_hold_is_refused() -> None:
         ("temperature", b'{"max_completion_tokens":1}', "temperature"),
     ],
 )
-def test_spell_uses_the_callers_name_for_a_thing(name: str, body: bytes, expected: str) -> None:
-    assert chat.spell(name, Body(body)) == expected
+def test_placed_uses_the_callers_name_for_a_thing(name: str, body: bytes, expected: str) -> None:
+    assert list(chat.placed({name: 1}, Body(body))) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -157,10 +158,10 @@ def test_spell_uses_the_callers_name_for_a_thing(name: str, body: bytes, expecte
         ("temperature", b"{}", ["temperature"], "temperature"),
     ],
 )
-def test_spell_uses_the_name_that_the_model_takes_where_the_caller_has_none(
+def test_placed_uses_the_name_that_the_model_takes_where_the_caller_has_none(
     name: str, body: bytes, refused: list[str], expected: str
 ) -> None:
-    assert chat.spell(name, Body(body), refused) == expected
+    assert list(chat.placed({name: 1}, Body(body), refused)) == [expected]
 
 
 def test_a_thing_is_refused_when_all_its_names_are() -> None:
@@ -209,7 +210,7 @@ def test_what_is_no_reply_is_a_failure(data: bytes, kind: str, message: str) -> 
 # --- errors for the caller -------------------------------------------------------------------------
 
 
-def fields(answer: chat.Answer) -> dict[str, Any]:
+def fields(answer: ErrorAnswer) -> dict[str, Any]:
     body = json.loads(answer.body)
     assert list(body) == ["error"]
     assert list(body["error"]) == ["message", "type", "param", "code"]

@@ -70,10 +70,48 @@ def test_the_status_decides(status: int, kind: str) -> None:
         (429, {"message": "You exceeded your current quota, please check your plan"}, "quota"),
         (429, {"message": "insufficient balance (1008)"}, "quota"),
         (429, {"message": "Rate limit reached for requests"}, "rate_limited"),
+        (
+            400,
+            {"message": "input length and `max_tokens` exceed context limit: 178959 + 64000 > 200000, decrease them"},
+            "context_length",
+        ),
+        (400, {"message": "max_tokens must be within the limit"}, "bad_request"),
+        (
+            400,
+            {
+                "type": "invalid_request_error",
+                "message": "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing.",
+            },
+            "quota",
+        ),
+        (400, {"message": "the word `credit balance` is not allowed"}, "bad_request"),
     ],
 )
 def test_the_body_refines(status: int, error: dict[str, Any], kind: str) -> None:
     assert upstream_error(status, {}, json.dumps({"error": error}).encode()).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("status", "type", "message", "kind"),
+    [
+        (400, "invalid_request_error", "messages: at least one message is required", "bad_request"),
+        (400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum", "context_length"),
+        (401, "authentication_error", "invalid x-api-key", "auth"),
+        (402, "billing_error", "there is an issue with your billing", "quota"),
+        (403, "permission_error", "not for this key", "denied"),
+        (404, "not_found_error", "model: m", "not_found"),
+        (413, "request_too_large", "Request exceeds the maximum size", "bad_request"),
+        (429, "rate_limit_error", "Number of request tokens has exceeded your per-minute limit", "rate_limited"),
+        (500, "api_error", "Internal server error", "unavailable"),
+        (504, "timeout_error", "Request timed out", "timeout"),
+        (529, "overloaded_error", "Overloaded", "unavailable"),
+    ],
+)
+def test_anthropics_errors(status: int, type: str, message: str, kind: str) -> None:
+    body = {"type": "error", "error": {"type": type, "message": message}, "request_id": "req_up"}
+    error = upstream_error(status, {}, json.dumps(body).encode())
+    assert (error.kind, error.status, error.message, error.type) == (kind, status, message, type)
+    assert (error.code, error.param, error.upstream_request_id) == (None, None, "req_up")
 
 
 @pytest.mark.parametrize(
@@ -196,6 +234,9 @@ def test_long_texts_are_cut_and_hostile_pages_take_no_time() -> None:
         (b'{"error":{"message":"m","code":"insufficient_quota"}}', "quota", None),
         (b'{"error":{"message":"m","code":"context_length_exceeded"}}', "context_length", None),
         (b'{"error":{"message":"m","type":"overloaded_error"}}', "unavailable", None),
+        (b'{"type":"error","error":{"type":"overloaded_error","message":"m"}}', "unavailable", None),
+        (b'{"type":"error","error":{"type":"billing_error","message":"m"}}', "quota", None),
+        (b'{"type":"error","error":{"type":"request_too_large","message":"m"}}', "bad_request", None),
         (b'{"error":"m"}', "protocol", None),
         (b"m", "protocol", None),
     ],

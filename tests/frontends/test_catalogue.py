@@ -46,6 +46,21 @@ def test_models_are_listed_by_backend_and_bare(gateway: GatewayFactory) -> None:
     with_gateway(gateway, test, extra={"models": IDS})
 
 
+def test_anthropics_clients_get_anthropics_list(gateway: GatewayFactory) -> None:
+    async def test(running: RunningGateway) -> None:
+        headers = {"anthropic-version": "2023-06-01"}
+        listed = (await running.client.get(f"{running.url}/v1/models?limit=1000", headers=headers)).json()
+        assert (listed["has_more"], listed["first_id"], listed["last_id"]) == (False, "openai-compatible:m", "m")
+        assert [(one["type"], one["id"], one["display_name"]) for one in listed["data"]] == [
+            ("model", "openai-compatible:m", "openai-compatible:m"),
+            ("model", "m", "m"),
+        ]
+        one = (await running.client.get(f"{running.url}/v1/models/m", headers=headers)).json()
+        assert (one["type"], one["id"]) == ("model", "m")
+
+    with_gateway(gateway, test, extra={"models": ["m"]})
+
+
 def test_what_is_known_of_a_model_is_told_in_openrouters_names(gateway: GatewayFactory) -> None:
     facts = {
         "m": Facts(context=1000, max_output=50, input=("text", "image"), refuses=("seed",)),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmgate_core.dialects import chat
 from llmgate_core.errors import ConnectorError, RequestError
 from llmgate_core.executor import Answer
 from llmgate_core.frontends.exchange import ClientGone, HangUp, read_body, relay
@@ -172,7 +173,9 @@ def relayed(chunks: list[bytes | Exception], stream: bool = True) -> tuple[list[
     async def aclose() -> None:
         pass
 
-    asyncio.run(relay(Answer(200, {"content-type": "text/event-stream"}, produce(), aclose, stream), send, record))
+    asyncio.run(
+        relay(Answer(200, {"content-type": "text/event-stream"}, produce(), aclose, stream), send, record, chat)
+    )
     return sent, record
 
 
@@ -251,7 +254,7 @@ def test_a_fast_stream_lets_others_have_a_turn() -> None:
             pass
 
         busy = asyncio.create_task(other())
-        await relay(Answer(200, {}, produce(), aclose, stream=True), send, RequestRecord("r", "POST", "/", 0.0))
+        await relay(Answer(200, {}, produce(), aclose, stream=True), send, RequestRecord("r", "POST", "/", 0.0), chat)
         busy.cancel()
         return turns
 

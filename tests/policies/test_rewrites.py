@@ -147,6 +147,19 @@ def test_a_replacement_that_means_nothing(pattern: str, replacement: str, told: 
     assert told in str(caught.value)
 
 
+def test_the_exact_names_that_rules_are_written_for() -> None:
+    rules = [
+        ("gpt-4.1", "a:m"),
+        (r"^o3\.5$", "a:m"),
+        ("gpt-(.*)", "a:m"),
+        ("gpt-4o", "a:m"),
+        ("x|y", "a:m"),
+        ("v/m:free", "a:m"),
+    ]
+    found = Expansion(rewrites=tuple(Rewrite(*rule) for rule in rules)).exact_names()
+    assert found == ("gpt-4.1", "o3.5", "v/m:free"), "gpt-4o never comes to its own rule"
+
+
 # --- rules that cannot be reached ------------------------------------------------------------------------------------
 
 

@@ -385,7 +385,7 @@ OTHERS = {
     "bytes in the path": Bad(http(GOOD, path="/v1/%ff%fe"), 404, ("nothing at",)),
     "climbing": Bad(http(b"", "GET", "/v1/../../etc/passwd"), 404, ("nothing at",)),
     "a long path": Bad(http(b"", "GET", "/" + "x" * 20_000), 404, ("nothing at",)),
-    "another API": Bad(http(GOOD, path="/v1/responses"), 404, ("Chat Completions",)),
+    "another API": Bad(http(GOOD, path="/v1beta/models/m:generateContent"), 404, ("this version speaks",)),
     "a model that is not there": Bad(http(b"", "GET", "/v1/models/%F0%9F%98%80"), 404, ("GET /v1/models",), "model"),
     "text": Bad(http(GOOD, content_type="text/plain"), 415, ("Content-Type",)),
     "a form": Bad(http(GOOD, content_type="multipart/form-data; boundary=x"), 415, ("Content-Type",)),

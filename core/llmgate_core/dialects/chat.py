@@ -6,34 +6,39 @@ Source: OpenAI's API reference, and what strict clients demand of it.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..errors import KINDS, ConfigError, ConnectorError, PluginError, RequestError
+from ..errors import KINDS, ConnectorError, RequestError
 from ..sse import Parser, join
 from ..wire import Body, JsonError, decode, encode
+from .answers import headers_of, internal, with_context
 from .chat_stream import MEANINGFUL, StreamWatch, is_error
 from .failures import answer_status, reported_error, retry_after, upstream_error
+from .fitting import fit
+from .requests import EMPTY_LIST, check_objects, is_stream, parsed, selector_in
+from .spoken import ErrorAnswer, ReadRequest
 
 __all__ = [
     "DIALECT",
     "PARAMETERS",
-    "Answer",
-    "ChatRequest",
+    "ErrorAnswer",
+    "ReadRequest",
     "StreamWatch",
     "error_answer",
     "error_event",
     "first_event_error",
+    "fitted",
     "is_refused",
     "params",
+    "passed",
+    "placed",
+    "read_other",
     "read_reply",
     "read_request",
     "reported_error",
     "retry_after",
-    "spell",
     "upstream_error",
 ]
 
@@ -60,70 +65,27 @@ _SAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_to
 
 _BLANK = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 
-_EMPTY_LIST = re.compile(rb"\[\s*+\]")
 
-
-@dataclass(frozen=True)
-class ChatRequest:
-    """A body that is fit to be routed. `selector` is the text in `model`."""
-
-    body: Body
-    selector: str
-    stream: bool
-
-
-def read_request(data: bytes) -> ChatRequest:
+def read_request(data: bytes) -> ReadRequest:
     """The request that a body holds. What is inside its messages is the upstream's to judge.
 
     Raises:
         RequestError: 400; says what is wrong and where, `param` names the member at fault.
     """
-    try:
-        body = Body.parse(data)
-    except JsonError as error:
-        raise RequestError(f"the request's body is not usable JSON: {error}", code="invalid_json") from None
-    selector = _selector(body)
-    _check_messages(body)
-    return ChatRequest(body, selector, _stream(body))
+    body = parsed(data)
+    selector = selector_in(body)
+    check_objects(body, "messages")
+    return ReadRequest(body, selector, is_stream(body))
 
 
-def _selector(body: Body) -> str:
-    raw = _required(body, "model")
-    if not raw.startswith(b'"'):
-        raise _mistyped("model", "a string")
-    selector: str = body.get("model")
-    if not selector.strip():
-        raise RequestError("`model` is empty; name a model", code="invalid_value", param="model")
-    return selector
+def read_other(data: bytes) -> ReadRequest:
+    """A request that is no conversation: an embedding, a completion of a prompt. Only its way is looked for.
 
-
-def _check_messages(body: Body) -> None:
-    raw = _required(body, "messages")
-    if not raw.startswith(b"["):
-        raise _mistyped("messages", "an array of objects")
-    if _EMPTY_LIST.fullmatch(raw):
-        raise RequestError("`messages` is empty; send at least one", code="invalid_value", param="messages")
-    wrong = body.first_non_object("messages")
-    if wrong is not None:
-        raise _mistyped(f"messages[{wrong}]", "an object")
-
-
-def _stream(body: Body) -> bool:
-    raw = body.raw("stream")
-    if raw not in (b"true", b"false", b"null", None):
-        raise _mistyped("stream", "`true` or `false`")
-    return raw == b"true"
-
-
-def _required(body: Body, name: str) -> bytes:
-    raw = body.raw(name)
-    if raw is None:
-        raise RequestError(f"`{name}` is missing", code="missing_required_parameter", param=name)
-    return raw
-
-
-def _mistyped(name: str, wanted: str) -> RequestError:
-    return RequestError(f"`{name}` must be {wanted}", code="invalid_type", param=name)
+    Raises:
+        RequestError: as `read_request`.
+    """
+    body = parsed(data)
+    return ReadRequest(body, selector_in(body), is_stream(body))
 
 
 def params(body: Body, also: Iterable[str] = ()) -> dict[str, Any]:
@@ -139,7 +101,7 @@ def params(body: Body, also: Iterable[str] = ()) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for name in dict.fromkeys((*PARAMETERS, *also)):
-        spelt = spell(name, body)
+        spelt = _spell(name, body)
         if body.raw(spelt) in (None, b"null"):
             continue
         try:
@@ -149,7 +111,16 @@ def params(body: Body, also: Iterable[str] = ()) -> dict[str, Any]:
     return found
 
 
-def spell(name: str, body: Body, refused: Collection[str] = ()) -> str:
+def placed(values: Mapping[str, Any], body: Body, refused: Collection[str] = ()) -> dict[str, Any]:
+    """The members that this body must have for its parameters to be `values`, by the names that selectors use.
+
+    Args:
+        refused: names that the model does not take; of two names for one parameter the other one is chosen then.
+    """
+    return {_spell(name, body, refused): value for name, value in values.items()}
+
+
+def _spell(name: str, body: Body, refused: Collection[str] = ()) -> str:
     """The member that holds parameter `name` in this body: of two names for one thing, the one in use.
 
     Args:
@@ -166,6 +137,16 @@ def spell(name: str, body: Body, refused: Collection[str] = ()) -> str:
 def is_refused(name: str, refused: Collection[str]) -> bool:
     """Whether parameter `name` is refused under each name that it has."""
     return name in refused and _SAME.get(name, name) in refused
+
+
+def passed(body: Body) -> Body:
+    """A caller's own body, as it is: nothing of the gateway's can be in it."""
+    return body
+
+
+def fitted(body: Body, refused: Collection[str] = ()) -> tuple[Body, Sequence[str]]:
+    """A translated body without what the model refuses; see `fitting.fit`."""
+    return fit(body, refused, params, placed)
 
 
 # --- the reply ----------------------------------------------------------------------------------------------
@@ -185,7 +166,7 @@ def read_reply(data: bytes) -> dict[str, Any] | None:
         if "error" in body and body.get("error"):
             raise reported_error(data)
         choices = body.raw("choices") or b""
-        if not choices.startswith(b"[") or _EMPTY_LIST.fullmatch(choices):
+        if not choices.startswith(b"[") or EMPTY_LIST.fullmatch(choices):
             raise ConnectorError("protocol", "the upstream answered without `choices`")
         usage = body.get("usage")
     except JsonError as error:
@@ -229,15 +210,6 @@ def _is_readable(data: bytes) -> bool:
 # --- errors for the caller ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A whole HTTP answer: header names in lower case, `body` as it is sent."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -249,32 +221,17 @@ _TYPES = {
 _OWN_CODES = ("auth", "context_length")
 """Kinds whose code is always ours: the credential is not the caller's, and clients match the overflow's."""
 
-_INTERNAL: tuple[tuple[type[BaseException], str, str], ...] = (
-    (
-        ConfigError,
-        "configuration_error",
-        "the gateway's configuration cannot be used; its log has the details",
-    ),
-    (PluginError, "plugin_error", "a plugin of the gateway cannot be used; its log has the details"),
-    (BaseException, "internal_error", "internal error of the gateway; its log has the details"),
-)
-"""What is said of failures of our own: nothing that only the operator should read."""
 
-
-def error_answer(error: BaseException, *, context: str = "") -> Answer:
+def error_answer(error: BaseException, *, context: str = "", request_id: str = "") -> ErrorAnswer:
     """How a failure is told to a caller who has received nothing yet.
 
     Args:
         error: anything; only of a RequestError and a ConnectorError the text is shown.
         context: what the gateway has to add; it comes after the message, as clients match on that.
+        request_id: ours; this dialect tells it in headers only.
     """
     status, fields = _told(error, context)
-    headers = {"content-type": "application/json"}
-    if isinstance(error, (RequestError, ConnectorError)) and error.retry_after is not None:
-        headers["retry-after"] = str(max(0, math.ceil(error.retry_after)))
-    if not _may_repeat(error, status):
-        headers["x-should-retry"] = "false"
-    return Answer(status, headers, encode({"error": fields}))
+    return ErrorAnswer(status, headers_of(error, status), encode({"error": fields}))
 
 
 def error_event(error: BaseException, *, context: str = "") -> bytes:
@@ -291,9 +248,9 @@ def _told(error: BaseException, context: str) -> tuple[int, dict[str, str | None
         status, code, param, message = error.status, error.code, error.param, error.message
         kind = _TYPES.get(status, "invalid_request_error")
     else:
-        code, message = next((code, text) for sort, code, text in _INTERNAL if isinstance(error, sort))
+        code, message = internal(error)
         status, kind, param = 500, "server_error", None
-    message = f"{message} [llmgate: {context}]" if context else message
+    message = with_context(message, context)
     return status, {"message": message, "type": kind, "param": param, "code": code}
 
 
@@ -310,9 +267,3 @@ def _type(error: ConnectorError) -> str:
     if error.kind == "quota":
         return "insufficient_quota"
     return "server_error" if status >= 500 else _TYPES.get(status, "invalid_request_error")
-
-
-def _may_repeat(error: BaseException, status: int) -> bool:
-    if isinstance(error, ConnectorError):
-        return KINDS[error.kind].repeat
-    return isinstance(error, RequestError) and status in (408, 429)

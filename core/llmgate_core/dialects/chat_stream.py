@@ -1,8 +1,6 @@
 """What a Chat Completions stream says while its bytes pass: is it finished, what did it cost, did it fail.
 
-Nothing is decoded on the way. That is safe because a quotation mark inside a JSON string is always escaped,
-and a line break too: the bytes `"finish_reason":` can only be a member's name, and `data:` at the beginning of
-a line only SSE's, never part of what a model or a user wrote.
+Nothing is decoded on the way: the bytes `"finish_reason":` can only be a member's name (see `passing`).
 """
 
 from __future__ import annotations
@@ -11,19 +9,12 @@ import re
 from typing import Any
 
 from ..wire import Body, JsonError, decode, value_end
-
-MAX_LINE = 1024 * 1024
-"""Bytes of an unfinished line that are kept; a longer line is looked at in pieces."""
-
-_OVERLAP = 64
+from .passing import DATA, ERROR_NAME, PassingLines
 
 _FINISH = re.compile(rb'"finish_reason"\s*+:\s*+"[^"]')
 _DONE = re.compile(rb"(?:\A|[\r\n])data: ?\[DONE\]")
 _USAGE = re.compile(rb'"usage"\s*+:\s*+(?=\{)')
-_ERROR_NAME = re.compile(rb"(?:\A|[\r\n])event: ?error[ \t]*[\r\n]")
 _ERROR = re.compile(rb'"error"\s*+:\s*+(?!null)')
-_DATA = re.compile(rb"(?:\A|[\r\n])data:([^\r\n]*)")
-_ENDED = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}\Z")
 
 MEANINGFUL = re.compile(
     rb'"(?:content|reasoning_content|reasoning|refusal)"\s*+:\s*+"(?:[ ]|\\[nrt])*+[^"]'
@@ -34,7 +25,7 @@ MEANINGFUL = re.compile(
 """Matches what a caller would miss: text that is not blank, a tool call, an end."""
 
 
-class StreamWatch:
+class StreamWatch(PassingLines):
     """Watches a stream that passes; `feed` it every chunk, cut anywhere.
 
     Everything is told as of the last complete line.
@@ -47,20 +38,13 @@ class StreamWatch:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.finished = False
         self.done = False
         self.error = False
         self.meaningful = False
-        self._line: list[bytes] = []  # pieces of the line that has not ended yet
-        self._size = 0
-        self._last = b"\n\n"
         self._usage_text: bytes | None = None
         self._usage: dict[str, Any] | None = None
-
-    @property
-    def at_boundary(self) -> bool:
-        """Whether the last event is complete, so that another one may be appended."""
-        return _ENDED.search(self._last) is not None
 
     @property
     def usage(self) -> dict[str, Any] | None:
@@ -70,35 +54,8 @@ class StreamWatch:
             self._usage = _object(text) or self._usage
         return self._usage
 
-    def feed(self, chunk: bytes) -> None:
-        """Takes note of one chunk; the cost is a few searches in its bytes."""
-        if not chunk:
-            return
-        self._last = chunk[-4:] if len(chunk) >= 4 else (self._last + chunk)[-4:]
-        end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r")) + 1
-        if not end:
-            self._keep(chunk)
-            return
-        if not self._line and end == len(chunk):
-            self._look(chunk)
-            return
-        lines = b"".join([*self._line, chunk[:end]])
-        self._line.clear()
-        self._size = 0
-        self._look(lines)
-        if end < len(chunk):
-            self._keep(chunk[end:])
-
-    def _keep(self, piece: bytes) -> None:
-        self._line.append(piece)
-        self._size += len(piece)
-        if self._size > MAX_LINE:
-            part = b"".join(self._line)
-            self._look(part)
-            self._line = [b" " + part[-_OVERLAP:]]  # the space: what follows does not begin a line
-            self._size = _OVERLAP
-
-    def _look(self, lines: bytes) -> None:
+    def look(self, lines: bytes) -> None:
+        """See `PassingLines`."""
         if not self.meaningful:
             self.meaningful = MEANINGFUL.search(lines) is not None
         if b"[DONE]" in lines and _DONE.search(lines):
@@ -119,11 +76,11 @@ class StreamWatch:
 
 
 def _has_error(lines: bytes) -> bool:
-    if b"event:" in lines and _ERROR_NAME.search(lines):
+    if b"event:" in lines and ERROR_NAME.search(lines):
         return True
     if b'"error"' not in lines or not _ERROR.search(lines):
         return False
-    return any(is_error(data) for data in _DATA.findall(lines) if b'"error"' in data)
+    return any(is_error(data) for data in DATA.findall(lines) if b'"error"' in data)
 
 
 def _object(text: bytes) -> dict[str, Any] | None:

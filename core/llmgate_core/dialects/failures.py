@@ -94,7 +94,7 @@ _OVERFLOW = re.compile(
     r"|context window exceeds limit|exceeds the available context size|greater than the context length"
     r"|prompt is too long|input is too long for|maximum prompt length is|exceeded model token limit"
     r"|input token count.{0,40}exceeds the maximum|reduce the length of the messages"
-    r"|range of input length should be",
+    r"|range of input length should be|`?max_tokens`? exceed context limit",
     re.IGNORECASE,
 )
 _NO_CREDIT = re.compile(
@@ -102,6 +102,8 @@ _NO_CREDIT = re.compile(
     r"|(credit balance is|balance is) too low|billing hard limit",
     re.IGNORECASE,
 )
+# What Anthropic says of a prepaid account that is empty: as a bad request.
+_NO_CREDIT_400 = re.compile(r"your credit balance is too low", re.IGNORECASE)
 # A limit of tokens per minute, in the words and with the code of a balance that is gone; only its link tells.
 _PER_MINUTE = re.compile(r"#token-limit\b", re.IGNORECASE)
 _NO_CREDIT_CODES = frozenset(
@@ -122,15 +124,20 @@ _STATUS_BY_NAME = {
     "bad_request_error": 400,
     "context_length_exceeded": 400,
     "content_filter": 400,
+    "invalid_prompt": 400,
     "authentication_error": 401,
     "invalid_api_key": 401,
+    "billing_error": 402,
     "permission_error": 403,
     "not_found_error": 404,
     "model_not_found": 404,
+    "request_too_large": 413,
     "timeout_error": 504,
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
+    "slow_down": 429,
     "overloaded_error": 529,
+    "server_is_overloaded": 503,
     "server_error": 500,
     "internal_server_error": 500,
     "internal_error": 500,
@@ -155,6 +162,8 @@ def refined(kind: Kind, status: int, told: Told) -> Kind:
         return "not_found"
     if kind == "bad_request" and ("context_length_exceeded" in names or _OVERFLOW.search(told.message)):
         return "context_length"
+    if status == 400 and _NO_CREDIT_400.search(told.message):
+        return "quota"
     if status == 429 and _PER_MINUTE.search(told.message):
         return "rate_limited"
     if status == 429 and (names & _NO_CREDIT_CODES or _NO_CREDIT.search(told.message)):

@@ -41,7 +41,7 @@ class Catalogue:
 
 
 class Models:
-    """What can be asked for, in OpenAI's list shape; one model by its id."""
+    """What can be asked for, in the list shape of OpenAI or of Anthropic; one model by its id."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -52,9 +52,10 @@ class Models:
         await read_body(scope, receive, self._gateway.config.server.max_body_bytes)
         async with HangUp(receive):
             listed = (await self._gateway.models()).models
-        shown = [_shown(id, one) for id, one in listed.items()]
+        is_anthropic = "anthropic-version" in scope["llmgate.headers"]
+        shown = [(_shown_to_anthropic if is_anthropic else _shown)(id, one) for id, one in listed.items()]
         if wanted is None:
-            await JSONResponse({"object": "list", "data": shown})(scope, receive, send)
+            await JSONResponse((_anthropic_list if is_anthropic else _list)(shown))(scope, receive, send)
             return
         for model in shown:
             if model["id"] == wanted:
@@ -66,6 +67,21 @@ class Models:
             code="model_not_found",
             param="model",
         )
+
+
+def _list(shown: Sequence[Any]) -> dict[str, Any]:
+    return {"object": "list", "data": shown}
+
+
+def _anthropic_list(shown: Sequence[Any]) -> dict[str, Any]:
+    """All on one page, whatever `limit` says: clients ask for at most a thousand."""
+    ends = {"first_id": shown[0]["id"], "last_id": shown[-1]["id"]} if shown else {"first_id": None, "last_id": None}
+    return {"data": shown, "has_more": False, **ends}
+
+
+def _shown_to_anthropic(id: str, listed: Listed) -> dict[str, Any]:
+    """A model in Anthropic's shape (API reference, "List Models"); nobody knows when it came into being."""
+    return {"type": "model", "id": id, "display_name": id, "created_at": "1970-01-01T00:00:00Z"}
 
 
 def _shown(id: str, listed: Listed) -> dict[str, Any]:

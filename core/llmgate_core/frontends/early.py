@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from .. import sse
-from ..dialects import chat
+from ..dialects.spoken import Spoken
 from ..executor import Answer
 from ..replies import SSE
 from ..request import RequestRecord
@@ -19,7 +19,7 @@ from .rim import context
 
 
 async def relay_early(
-    answering: Coroutine[Any, Any, Answer], send: Send, record: RequestRecord, interval: float
+    answering: Coroutine[Any, Any, Answer], send: Send, record: RequestRecord, dialect: Spoken, interval: float
 ) -> None:
     """Sends a stream as it comes, and a comment each time that nothing has come of it for `interval` seconds.
 
@@ -29,14 +29,16 @@ async def relay_early(
     task = asyncio.create_task(answering)
     try:
         if await _is_ready(task, interval):
-            await relay(task.result(), send, record)
+            await relay(task.result(), send, record, dialect)
         else:
-            await _relay_after_comments(task, send, record, interval)
+            await _relay_after_comments(task, send, record, dialect, interval)
     finally:
         await _end(task)
 
 
-async def _relay_after_comments(task: asyncio.Task[Answer], send: Send, record: RequestRecord, interval: float) -> None:
+async def _relay_after_comments(
+    task: asyncio.Task[Answer], send: Send, record: RequestRecord, dialect: Spoken, interval: float
+) -> None:
     headers = {"content-type": SSE, **STREAM_HEADERS}
     await send({"type": "http.response.start", "status": 200, "headers": raw_headers(headers)})
     try:
@@ -46,14 +48,14 @@ async def _relay_after_comments(task: asyncio.Task[Answer], send: Send, record: 
             is_ready = await _is_ready(task, interval)
         answer = task.result()
     except asyncio.CancelledError:
-        await last_words(chat.StreamWatch(), send, record)
+        await last_words(dialect.StreamWatch(), send, record, dialect)
         raise
     except Exception as error:
-        event = chat.error_event(error, context=context(record))
+        event = dialect.error_event(error, context=context(record))
         await send({"type": "http.response.body", "body": event, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
         raise
-    await relay_stream(answer, send, record)
+    await relay_stream(answer, send, record, dialect)
 
 
 async def _is_ready(task: asyncio.Task[Answer], seconds: float) -> bool:

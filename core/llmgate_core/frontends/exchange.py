@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from ..dialects import chat
+from ..dialects.spoken import Spoken, Watch
 from ..errors import ConnectorError, GatewayError, RequestError
 from ..executor import Answer
 from ..request import RequestRecord
@@ -99,7 +100,30 @@ class HangUp:
             raise ClientGone from None
 
 
-async def relay(answer: Answer, send: Send, record: RequestRecord) -> None:
+def whole(data: bytes) -> Answer:
+    """A JSON answer of the gateway's own."""
+
+    async def one() -> AsyncGenerator[bytes, None]:
+        yield data
+
+    chunks = one()
+    headers = {"content-type": "application/json", "content-length": str(len(data))}
+    return Answer(200, headers, chunks, chunks.aclose, stream=False)
+
+
+def watched(answer: Answer, chunks: AsyncGenerator[bytes, None]) -> Answer:
+    """The same answer, read through `chunks`, which reads its own."""
+
+    async def aclose() -> None:
+        try:
+            await chunks.aclose()
+        finally:
+            await answer.aclose()
+
+    return replace(answer, chunks=chunks, aclose=aclose)
+
+
+async def relay(answer: Answer, send: Send, record: RequestRecord, dialect: Spoken) -> None:
     """Sends an answer as it comes. A stream that breaks off is told as one, never as a success."""
     headers = answer.headers | STREAM_HEADERS if answer.stream else answer.headers
     await send(
@@ -110,15 +134,15 @@ async def relay(answer: Answer, send: Send, record: RequestRecord) -> None:
         }
     )
     if answer.stream:
-        await relay_stream(answer, send, record)
+        await relay_stream(answer, send, record, dialect)
         return
     async for chunk in answer.chunks:
         await send({"type": "http.response.body", "body": chunk})
 
 
-async def relay_stream(answer: Answer, send: Send, record: RequestRecord) -> None:
+async def relay_stream(answer: Answer, send: Send, record: RequestRecord, dialect: Spoken) -> None:
     """The body of a stream whose head has been sent."""
-    watch = chat.StreamWatch()
+    watch = dialect.StreamWatch()
     failure: GatewayError | None = None
     passed = 0
     try:
@@ -132,13 +156,14 @@ async def relay_stream(answer: Answer, send: Send, record: RequestRecord) -> Non
         failure = error
     except asyncio.CancelledError:
         if not watch.done:
-            await last_words(watch, send, record)
+            await last_words(watch, send, record, dialect)
             raise
         # SDKs hang up when they have read `[DONE]`: that is no broken answer, and only the upstream's end is missing.
         record.outcome, record.error = "ok", ""
     record.usage = watch.usage or record.usage
     if watch.error:
-        record.outcome, record.error = "cut_off", "the upstream reported an error in its stream"
+        told = str(failure) if failure else "the upstream reported an error in its stream"
+        record.outcome, record.error = "cut_off", told
     elif not watch.finished or (not watch.done and (failure or not watch.at_boundary)):
         failure = failure or ConnectorError("protocol", "the upstream ended the stream before the answer was complete")
         record.outcome, record.error = "cut_off", str(failure)
@@ -146,14 +171,14 @@ async def relay_stream(answer: Answer, send: Send, record: RequestRecord) -> Non
             # Half an event is on its way already: anything added to it would be garbage. Without a proper end the
             # server closes the connection, and every client takes that for the failure it is.
             return
-        await send({"type": "http.response.body", "body": chat.error_event(failure), "more_body": True})
+        await send({"type": "http.response.body", "body": dialect.error_event(failure), "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 
 
-async def last_words(watch: chat.StreamWatch, send: Send, record: RequestRecord) -> None:
+async def last_words(watch: Watch, send: Send, record: RequestRecord, dialect: Spoken) -> None:
     """Tells a caller that the gateway is shutting down; one who has gone himself is told nothing."""
     if record.error == SHUTTING_DOWN.message and watch.at_boundary and not watch.finished:
-        await send({"type": "http.response.body", "body": chat.error_event(SHUTTING_DOWN), "more_body": True})
+        await send({"type": "http.response.body", "body": dialect.error_event(SHUTTING_DOWN), "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
 

@@ -11,12 +11,12 @@ from typing import Any, cast
 
 from starlette.exceptions import HTTPException
 
-from ..dialects import chat
 from ..errors import ConnectorError, RequestError
 from ..faults import FAULT
 from ..observe import Redactor
 from ..request import Attempt, RequestRecord
 from .access import Access, Refused
+from .dialect_of import dialect_of
 from .exchange import SHUTTING_DOWN, ClientGone, Message, Receive, Scope, Send, raw_headers
 
 logger = logging.getLogger("llmgate.frontends")
@@ -24,7 +24,7 @@ logger = logging.getLogger("llmgate.frontends")
 RECORD = "llmgate.record"
 CLIENT_CLOSED = 499
 LEFTOVER_SECONDS = 10.0
-OTHER_APIS = ("/v1/responses", "/v1/messages", "/v1/embeddings", "/v1/completions", "/anthropic/", "/v1beta/")
+OTHER_APIS = ("/v1/audio/", "/v1/images/", "/v1/files", "/v1/batches", "/v1/assistants", "/v1/threads", "/v1beta/")
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -81,7 +81,7 @@ class Rim:
             outcome="rejected",
             error=self._redactor.strike(error.message),
         )
-        answer = chat.error_answer(error)
+        answer = dialect_of(path).error_answer(error, request_id=record.id)
         record.bytes_out = len(answer.body)
         self._finished(record)
         return {**answer.headers, "x-request-id": record.id, "request-id": record.id}, answer.body
@@ -158,7 +158,7 @@ class Rim:
             record.outcome = "cut_off"
             return
         record.outcome = "rejected" if isinstance(error, RequestError) and error.status < 500 else "failed"
-        answer = chat.error_answer(error, context=context(record))
+        answer = dialect_of(record.path).error_answer(error, context=context(record), request_id=record.id)
         headers |= {**answer.headers, "content-length": str(len(answer.body)), **attempt_headers(record)}
         await sender(
             {
@@ -295,5 +295,8 @@ def _way_out(path: str) -> str:
     if path.startswith("/v1/v1/"):
         return "the client's base URL has `/v1` twice"
     if path.startswith(OTHER_APIS):
-        return "this version speaks OpenAI Chat Completions only (`POST /v1/chat/completions`)"
-    return "an OpenAI client's base URL ends in `/v1`"
+        return (
+            "this version speaks OpenAI's Chat Completions (`POST /v1/chat/completions`), Responses (`/v1/responses`) "
+            "and Anthropic's Messages (`/v1/messages`)"
+        )
+    return "an OpenAI client's base URL ends in `/v1`, an Anthropic client's does not"

@@ -21,6 +21,10 @@ from ..settings import Meta
 _REFERENCE = re.compile(r"\\(?:(?P<number>[0-9]{1,2})|g<(?P<name>[^<>]*)>|(?P<backslash>\\))?")
 
 
+_EXACT = re.compile(r"\^?((?:[A-Za-z0-9_/:-]|\\?\.)+)\$?")
+"""A pattern that is a name: in `gpt-4.1` the dot is meant, although it stands for any letter."""
+
+
 @dataclass(frozen=True)
 class Rewrite:
     """One rule: a model name that matches the whole of `pattern` becomes `replacement`."""
@@ -80,6 +84,16 @@ class Expansion:
         if text in self.routes:
             steps.append(Step("route", self.routes[text], name=text))
         return Expanded(steps[-1].text if steps else text, tuple(steps))
+
+    def exact_names(self) -> tuple[str, ...]:
+        """The model names for which rewrites are written, one by one: those whose pattern is a name and no more."""
+        found = []
+        for index, rewrite in enumerate(self.rewrites):
+            if exact := _EXACT.fullmatch(rewrite.pattern):
+                name = exact[1].replace("\\.", ".")
+                if (step := self._rewritten(name)) is not None and step.rule == index:
+                    found.append(name)
+        return tuple(found)
 
     def _forced(self) -> Step | None:
         return Step("force_model", self.force_model) if self.force_model else None

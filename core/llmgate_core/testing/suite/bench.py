@@ -20,7 +20,7 @@ from ...errors import ConnectorError
 from ...upstream import Timeouts, Upstream
 from ...wire import Body, encode
 from ..scripted import Script, ScriptedUpstream
-from .instruments import CuttingClient, LogWatch, fine
+from .instruments import CuttingClient, LogWatch
 from .subject import Subject, described, promise
 
 CREDENTIAL_SECRET = "conformance-credential-5dd1c0a7"  # noqa: S105 - no secret, but what must be treated as one
@@ -78,12 +78,10 @@ class Bench:
         added: Mapping[str, Any] | None = None,
     ) -> UpstreamCall:
         """One attempt; `added` are members of the body beside those of `Subject.request`."""
-        spoken = self.connector.dialects
-        dialect = "openai.chat" if "openai.chat" in spoken or not spoken else min(spoken)
         body = Body.parse(encode({**self.subject.request(stream=stream), **(added or {})}))
         return UpstreamCall(
             "generate",
-            dialect,
+            self.subject.dialect(),
             self.subject.model,
             stream,
             body,
@@ -141,7 +139,7 @@ async def bench_for(subject: Subject, folder: Path) -> AsyncIterator[Bench]:
     upstreams = Upstream({})
     wire = CuttingClient(upstreams.client(Timeouts()))
     with LogWatch() as records:
-        async with ScriptedUpstream(fine) as upstream:
+        async with ScriptedUpstream(subject.speech().script) as upstream:
             url = base_url(upstream)
             instance = subject.instance(wire, folder, url)
             connector = subject.connector(instance)

@@ -12,7 +12,7 @@ from ...credentials import Credential
 from ...errors import ConnectorError
 from ..scripted import Exchange, ReceivedRequest, Script, ScriptedUpstream
 from .bench import Bench, base_url, on_a_bench, suite_credential
-from .instruments import EVENTS, REPLY, fine
+from .instruments import Speech
 from .subject import Subject, described, promise
 
 UNKNOWN = {"x_conformance": {"deep": [1e2, "世界", None, {"a": False}]}, "x_flag": 0}
@@ -55,7 +55,7 @@ class RequestChecks(Subject):
     @on_a_bench
     async def test_request_goes_to_the_credentials_base_url(self, bench: Bench) -> None:
         """A credential may be valid in one place only."""
-        async with ScriptedUpstream(fine) as elsewhere:
+        async with ScriptedUpstream(self.speech().script) as elsewhere:
             await bench.read(bench.call(credential=suite_credential(base_url(elsewhere))))
             promise(
                 len(elsewhere.requests) == 1 and not bench.upstream.requests,
@@ -100,7 +100,7 @@ class AnswerChecks(Subject):
     async def test_plain_answer_passes_untouched(self, bench: Bench) -> None:
         """Nobody encodes anew what nobody changed."""
         promise(
-            await bench.read(bench.call()) == self.mended(REPLY, stream=False),
+            await bench.read(bench.call()) == self.mended(self.speech().reply, stream=False),
             "the bytes of a plain answer must pass untouched (or say in `mended` what becomes of them)",
         )
 
@@ -110,7 +110,7 @@ class AnswerChecks(Subject):
         for size in CUTS:
             bench.wire.size = size
             promise(
-                await bench.read(bench.call(stream=True)) == self.mended(b"".join(EVENTS), stream=True),
+                await bench.read(bench.call(stream=True)) == self.mended(b"".join(self.speech().events), stream=True),
                 "the bytes of a stream must pass untouched for any cut (or say in `mended` what becomes of them); "
                 f"they did not {'as they came' if size is None else f'in pieces of {size} bytes'}",
             )
@@ -121,9 +121,9 @@ class AnswerChecks(Subject):
         arrived = asyncio.Event()
 
         async def slow(exchange: Exchange) -> None:
-            await exchange.sse(*EVENTS[:2])
+            await exchange.sse(*self.speech().events[:2])
             await arrived.wait()
-            await exchange.sse(*EVENTS[2:])
+            await exchange.sse(*self.speech().events[2:])
 
         bench.upstream.script = slow
         try:
@@ -141,7 +141,7 @@ class AnswerChecks(Subject):
         """A caller that has gone costs nothing any more, before the first chunk and after it."""
         for read in (False, True):
             gone = asyncio.Event()
-            bench.upstream.script = _endless(gone)
+            bench.upstream.script = _endless(gone, self.speech())
             reply = await bench.answered(bench.call(stream=True))
             if read:
                 with contextlib.suppress(TimeoutError):  # told by test_stream_begins_before_it_ends
@@ -208,9 +208,9 @@ class ModelsChecks(Subject):
             )
 
 
-def _endless(gone: asyncio.Event) -> Script:
+def _endless(gone: asyncio.Event, speech: Speech) -> Script:
     async def script(exchange: Exchange) -> None:
-        await exchange.sse(*EVENTS[:2])
+        await exchange.sse(*speech.events[:2])
         await exchange.hung_up()
         gone.set()
 

@@ -13,7 +13,6 @@ from ...credentials import Credential, CredentialProvider
 from ...errors import ConnectorError, Kind
 from ..scripted import Exchange, Script
 from .bench import CREDENTIAL_SECRET, Bench, on_a_bench, suite_credential
-from .instruments import EVENTS, fine
 from .subject import Subject, configured_secrets, described, promise
 
 KINDS_BY_STATUS: dict[int, Kind] = {
@@ -117,7 +116,7 @@ class FailureChecks(Subject):
         """Half an answer is not an answer."""
 
         async def cut(exchange: Exchange) -> None:
-            await exchange.sse(*EVENTS[:2])
+            await exchange.sse(*self.speech().events[:2])
             exchange.cut()
 
         bench.upstream.script = cut
@@ -196,7 +195,7 @@ class SecretChecks(Subject):
         secrets = [*configured_secrets(bench.instance.settings, self.environ), CREDENTIAL_SECRET]
         if (own := await _credential_of(bench.connector.credentials())) is not None:
             secrets += own.secrets()
-        for script in (fine, refusal(401, f"You sent {CREDENTIAL_SECRET}"), refusal(503)):
+        for script in (self.speech().script, refusal(401, f"You sent {CREDENTIAL_SECRET}"), refusal(503)):
             bench.upstream.script = script
             for stream in (False, True):
                 with contextlib.suppress(Exception):  # told by the other checks

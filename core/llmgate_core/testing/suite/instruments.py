@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
 
 from ...connectors import HttpClient, HttpReply
 from ..scripted import Exchange
@@ -11,30 +12,66 @@ from ..scripted import Exchange
 LOGGER = "llmgate.conformance"
 """The logger of the connector that is tried."""
 
-REPLY = (
-    '{ "id":"chat-1", "object":"chat.completion","created":0,"model":"m",  "choices":[{"index":0,"message":'
-    '{"role":"assistant","content":"Grüße, 世界 🙂"},"finish_reason":"stop"}],"usage":null, "n_1": 1e2 }\n'
-).encode()
-"""A plain answer, written as no encoder writes it."""
+
+@dataclass(frozen=True)
+class Speech:
+    """What an upstream of one dialect says that has nothing to complain of.
+
+    Args:
+        reply: a plain answer, written as no encoder writes it.
+        events: a streamed answer, an HTTP chunk each; the second one has content.
+    """
+
+    reply: bytes
+    events: tuple[bytes, ...]
+
+    async def script(self, exchange: Exchange) -> None:
+        """Answers every question well: a list of models, a stream, a plain reply."""
+        if exchange.request.method == "GET":
+            await exchange.reply(200, {"object": "list", "data": [{"id": "conformance-model", "object": "model"}]})
+        elif b'"stream":true' in exchange.request.body.replace(b" ", b""):
+            await exchange.sse(*self.events)
+        else:
+            await exchange.reply(200, self.reply, {"content-type": "application/json"})
+
 
 _CHUNK = 'data: {"id":"chat-1","object":"chat.completion.chunk","created":0, "model":"m","choices":[%s]}\n\n'
-EVENTS = (
-    (_CHUNK % '{"index":0,"delta":{"role":"assistant"},"finish_reason":null}').encode(),
-    (_CHUNK % '{"index":0,"delta":{"content":"Grüße, 世界 🙂"},"finish_reason":null, "n_1": 1e2}').encode(),
-    (_CHUNK % '{"index":0,"delta":{},"finish_reason":"stop"}').encode(),
-    b"data: [DONE]\n\n",
+CHAT = Speech(
+    (
+        '{ "id":"chat-1", "object":"chat.completion","created":0,"model":"m",  "choices":[{"index":0,"message":'
+        '{"role":"assistant","content":"Grüße, 世界 🙂"},"finish_reason":"stop"}],"usage":null, "n_1": 1e2 }\n'
+    ).encode(),
+    (
+        (_CHUNK % '{"index":0,"delta":{"role":"assistant"},"finish_reason":null}').encode(),
+        (_CHUNK % '{"index":0,"delta":{"content":"Grüße, 世界 🙂"},"finish_reason":null, "n_1": 1e2}').encode(),
+        (_CHUNK % '{"index":0,"delta":{},"finish_reason":"stop"}').encode(),
+        b"data: [DONE]\n\n",
+    ),
 )
-"""A streamed answer, an HTTP chunk each."""
 
 
-async def fine(exchange: Exchange) -> None:
-    """Answers every question well: a list of models, a stream, a plain reply."""
-    if exchange.request.method == "GET":
-        await exchange.reply(200, {"object": "list", "data": [{"id": "conformance-model", "object": "model"}]})
-    elif b'"stream":true' in exchange.request.body.replace(b" ", b""):
-        await exchange.sse(*EVENTS)
-    else:
-        await exchange.reply(200, REPLY, {"content-type": "application/json"})
+def _event(name: str, members: str) -> bytes:
+    return f'event: {name}\ndata: {{"type":"{name}", {members}}}\n\n'.encode()
+
+
+_MESSAGE = '"id":"msg_1", "type":"message","role":"assistant","model":"m"'
+MESSAGES = Speech(
+    (
+        f'{{ {_MESSAGE},  "content":[{{"type":"text","text":"Grüße, 世界 🙂"}}],"stop_reason":"end_turn",'
+        '"stop_sequence":null,"usage":{"input_tokens":1,"output_tokens":1}, "n_1": 1e2 }\n'
+    ).encode(),
+    (
+        _event(
+            "message_start",
+            f'"message":{{{_MESSAGE},"content":[],"stop_reason":null,"usage":{{"input_tokens":1,"output_tokens":1}}}}',
+        )
+        + _event("content_block_start", '"index":0,"content_block":{"type":"text","text":""}'),
+        _event("content_block_delta", '"index":0, "delta":{"type":"text_delta","text":"Grüße, 世界 🙂"}, "n_1": 1e2'),
+        _event("content_block_stop", '"index":0'),
+        _event("message_delta", '"delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":9}')
+        + b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+    ),
+)
 
 
 class CuttingClient:

@@ -14,7 +14,7 @@ from ...errors import ConnectorError
 from ...plugins import settings_type
 from ...secret import MissingSecret, Secret
 from ...settings import Fault, decode
-from .instruments import LOGGER
+from .instruments import CHAT, LOGGER, MESSAGES, Speech
 
 NOWHERE = "http://127.0.0.1:9/v1"
 """An address for connectors that are never asked to send."""
@@ -51,10 +51,25 @@ class Subject:
         """
         return {**self.extra, "base_url": url} if self.has_setting("base_url") else self.extra
 
+    def dialect(self) -> str:
+        """The dialect of the suite's requests: OpenAI chat where the connector speaks it, else its first."""
+        spoken = getattr(self.connector, "dialects", ())
+        return "openai.chat" if "openai.chat" in spoken or not spoken else min(spoken)
+
+    def speech(self) -> Speech:
+        """What an upstream of that dialect answers; like chat where the suite does not know the dialect."""
+        return MESSAGES if self.dialect() == "anthropic.messages" else CHAT
+
     def request(self, *, stream: bool) -> Mapping[str, Any]:
-        """The body of a request that the connector can send; override it for a dialect other than OpenAI chat."""
-        messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Grüße, 世界 🙂"}]
-        return {"model": self.model, "messages": messages, "max_tokens": 16, **({"stream": True} if stream else {})}
+        """The body of a request that the connector can send; override it for another dialect than the suite knows.
+
+        It knows OpenAI chat and Anthropic Messages.
+        """
+        system, said = "Be brief.", [{"role": "user", "content": "Grüße, 世界 🙂"}]
+        told: Mapping[str, Any] = {"messages": [{"role": "system", "content": system}, *said]}
+        if self.dialect() == "anthropic.messages":
+            told = {"system": system, "messages": said}
+        return {"model": self.model, **told, "max_tokens": 16, **({"stream": True} if stream else {})}
 
     def mended(self, sent: bytes, *, stream: bool) -> bytes:
         """What the caller gets where the upstream has sent `sent`: the same, unless the connector mends it."""

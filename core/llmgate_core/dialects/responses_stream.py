@@ -1,0 +1,197 @@
+"""What a Responses stream says while its bytes pass: is it finished, what did it cost, did it fail.
+
+Nearly nothing is decoded on the way. A quotation mark inside a JSON string is always escaped, so the bytes `"type":`
+can only be a member's name, never part of what a model wrote. But they may be a member of what the request holds and
+the response repeats (a tool's schema, metadata): so what looks like the end is asked for its type at the top level.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ..errors import ConnectorError
+from ..wire import Body, JsonError, decode, encode, value_end
+from .failures import reported_error
+
+MAX_LINE = 1024 * 1024
+"""Bytes of an unfinished line that are kept; a longer line is looked at in pieces."""
+
+_OVERLAP = 64
+
+_END = rb'"type"\s*+:\s*+"response\.(?:completed|incomplete|failed)"'
+_FINISH = re.compile(_END)
+_FINISH_FIRST = re.compile(rb"(?:\A|[\r\n])data: ?\{\s*+" + _END)
+_DONE = re.compile(rb"(?:\A|[\r\n])data: ?\[DONE\]")
+_USAGE = re.compile(rb'"usage"\s*+:\s*+(?=\{\s*+"[a-z_]*tokens)')
+_SEQUENCE = re.compile(rb'"sequence_number"\s*+:\s*+([0-9]{1,15})')
+_ERROR_NAME = re.compile(rb"(?:\A|[\r\n])event: ?error[ \t]*[\r\n]")
+_DATA = re.compile(rb"(?:\A|[\r\n])data:([^\r\n]*)")
+_ENDED = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}\Z")
+
+MEANINGFUL = re.compile(
+    rb'"delta"\s*+:\s*+"(?:[ ]|\\[nrt])*+[^"]'
+    rb'|"type"\s*+:\s*+"(?:response\.output_item\.done|[a-z_]*_call)"'
+)
+"""Matches what a caller would miss: text that is not blank, a call of a tool, an item that is complete."""
+
+
+class StreamWatch:
+    """Watches a stream that passes; `feed` it every chunk, cut anywhere.
+
+    Everything is told as of the last complete line.
+
+    Attributes:
+        finished: the answer has come to its end: `response.completed`, `response.incomplete` or `response.failed`.
+        done: the same, or `[DONE]`: nothing counts after it.
+        error: an error event or `response.failed` has passed.
+        meaningful: content, reasoning, a tool call or the end has passed.
+    """
+
+    def __init__(self) -> None:
+        self.finished = False
+        self.done = False
+        self.error = False
+        self.meaningful = False
+        self._line: list[bytes] = []  # pieces of the line that has not ended yet
+        self._size = 0
+        self._last = b"\n\n"
+        self._sequence_text = b""
+        self._usage_text: bytes | None = None
+        self._usage: dict[str, Any] | None = None
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether the last event is complete, so that another one may be appended."""
+        return _ENDED.search(self._last) is not None
+
+    @property
+    def usage(self) -> dict[str, Any] | None:
+        """The last `usage` object that passed, None if there was none."""
+        if self._usage_text is not None:
+            text, self._usage_text = self._usage_text, None
+            self._usage = _object(text) or self._usage
+        return self._usage
+
+    @property
+    def next_sequence_number(self) -> int:
+        """What an event that is appended has to count; 0 if no number has passed."""
+        found = _SEQUENCE.findall(self._sequence_text)
+        return int(found[-1]) + 1 if found else 0
+
+    def feed(self, chunk: bytes) -> None:
+        """Takes note of one chunk; the cost is a few searches in its bytes."""
+        if not chunk:
+            return
+        self._last = chunk[-4:] if len(chunk) >= 4 else (self._last + chunk)[-4:]
+        end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r")) + 1
+        if not end:
+            self._keep(chunk)
+            return
+        if not self._line and end == len(chunk):
+            self._look(chunk)
+            return
+        lines = b"".join([*self._line, chunk[:end]])
+        self._line.clear()
+        self._size = 0
+        self._look(lines)
+        if end < len(chunk):
+            self._keep(chunk[end:])
+
+    def _keep(self, piece: bytes) -> None:
+        self._line.append(piece)
+        self._size += len(piece)
+        if self._size > MAX_LINE:
+            part = b"".join(self._line)
+            self._look(part)
+            self._line = [b" " + part[-_OVERLAP:]]  # the space: what follows does not begin a line
+            self._size = _OVERLAP
+
+    def _look(self, lines: bytes) -> None:
+        if not self.finished:
+            self.finished = self.done = _has_end(lines)
+        if not self.meaningful:
+            self.meaningful = self.finished or MEANINGFUL.search(lines) is not None
+        if not self.done and b"[DONE]" in lines:
+            self.done = _DONE.search(lines) is not None
+        if b'"sequence_number"' in lines:
+            self._sequence_text = lines
+        if self.finished:
+            self._look_for_usage(lines)
+        if not self.error:
+            self.error = _has_error(lines)
+
+    def _look_for_usage(self, lines: bytes) -> None:
+        at = lines.rfind(b'"usage"')
+        while at >= 0:
+            if found := _USAGE.match(lines, at):
+                self._usage_text = lines[found.end() :]
+                return
+            at = lines.rfind(b'"usage"', 0, at)
+
+
+def _has_end(lines: bytes) -> bool:
+    if not any(word in lines for word in _END_WORDS) or not _FINISH.search(lines):
+        return False
+    return _FINISH_FIRST.search(lines) is not None or any(
+        _type(data) in _ENDS for data in _DATA.findall(lines) if _FINISH.search(data)
+    )
+
+
+_ENDS = ("response.completed", "response.incomplete", "response.failed")
+_END_WORDS = tuple(f'{end}"'.encode() for end in _ENDS)
+
+
+def _type(data: bytes) -> Any:
+    try:
+        return Body(data).get("type")
+    except JsonError:
+        return None
+
+
+def _has_error(lines: bytes) -> bool:
+    if b"error" in lines and _ERROR_NAME.search(lines):
+        return True
+    if not _may_fail(lines):
+        return False
+    return any(failure_in("message", data) for data in _DATA.findall(lines) if _may_fail(data))
+
+
+def _may_fail(text: bytes) -> bool:
+    return b'"error"' in text or b'"response.failed"' in text
+
+
+def failure_in(name: str, data: bytes) -> ConnectorError | None:
+    """The failure that an event reports, None if it reports none.
+
+    Three shapes are met: the flat event `error`, `response.failed` with the error inside of the response, and a frame
+    with a top-level `error` as in Chat Completions.
+
+    Args:
+        name: the event's name, `message` where it has none.
+    """
+    try:
+        body = Body(data)
+        sort = body.get("type")
+        if sort == "response.failed":
+            response = body.get("response")
+            return reported(response.get("error") if isinstance(response, dict) else None)
+        if name == "error" or sort == "error" or body.get("error"):
+            return reported_error(data)
+    except JsonError:
+        return reported_error(data) if name == "error" else None
+    return None
+
+
+def reported(error: Any) -> ConnectorError:
+    """The failure of a response that failed: what its member `error` says, if it says something."""
+    return reported_error(encode({"error": error}) if error else b"{}")
+
+
+def _object(text: bytes) -> dict[str, Any] | None:
+    """The JSON object with which `text` begins."""
+    try:
+        value = decode(text[: value_end(text, 0)])
+    except JsonError:
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,103 @@
+"""`POST /v1/responses`: the OpenAI Responses API, with a memory for callers who continue a response."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from starlette.routing import Route
+
+from ..dialects import responses
+from ..errors import RequestError
+from ..executor import Answer
+from ..mending import MAX_WHOLE_BYTES
+from ..request import GatewayRequest, RequestRecord
+from ..response_store import ResponseStore
+from ..sse import Parser
+from ..wire import decode
+from .endpoint import Endpoint
+from .exchange import watched
+
+if TYPE_CHECKING:
+    from ..app import Gateway
+
+Chunks = AsyncGenerator[bytes, None]
+
+ENDS = ("response.completed", "response.incomplete")
+
+
+class OpenAIResponses:
+    """The front end of the dialect `openai.responses`."""
+
+    name: ClassVar[str] = "openai-responses"
+    dialect: ClassVar[str] = responses.DIALECT
+    settings: None
+
+    def __init__(self, settings: Any = None) -> None:
+        self.settings = settings
+
+    def routes(self, gateway: Gateway) -> Sequence[Route]:
+        """One path."""
+        return [Route("/v1/responses", Responses(gateway), methods=["POST"])]
+
+
+class Responses(Endpoint):
+    """Requests of which an upstream that speaks another dialect remembers nothing are kept here."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__(gateway, responses, responses.read_request)
+        self._store = ResponseStore()
+
+    async def answer(self, request: GatewayRequest, record: RequestRecord) -> Answer:
+        """The answer to the whole conversation; kept where the caller may want to continue it."""
+        request = self._continued(request)
+        answer = await super().answer(request, record)
+        if answer.is_translated and request.body.get("store") is not False:
+            keep = self._kept_at_its_end if answer.stream else self._kept_whole
+            return watched(answer, keep(answer.chunks, request))
+        return answer
+
+    def _continued(self, request: GatewayRequest) -> GatewayRequest:
+        """The request with all of its conversation, as far as it is here; what the upstream keeps is named as it was.
+
+        Raises:
+            RequestError: 400 `previous_response_not_found`.
+        """
+        previous = request.body.get("previous_response_id")
+        given = responses.input_items(request.body.get("input"))
+        items = self._store.resolved(given, request.caller)
+        if previous is not None:
+            try:
+                items = [*self._store.get(previous, request.caller), *items]
+            except RequestError:
+                if not self._is_native(request):
+                    raise
+                return request
+        if items == given:
+            return request
+        return replace(request, body=request.body.splice({"input": items}, remove=["previous_response_id"]))
+
+    def _is_native(self, request: GatewayRequest) -> bool:
+        """Whether everybody who may answer speaks this dialect, and so keeps its own responses."""
+        backends = map(self._gateway.executor.backend_of, self._gateway.route(request.selector).leaves)
+        return all(responses.DIALECT in backend.connector.dialects for backend in backends)
+
+    async def _kept_at_its_end(self, chunks: Chunks, request: GatewayRequest) -> Chunks:
+        """A stream as it passes. The conversation is kept before its caller can read the end, and go on from it."""
+        parser = Parser(limit=MAX_WHOLE_BYTES)
+        async for chunk in chunks:
+            for event in parser.feed(chunk):
+                if event.event in ENDS:
+                    self._keep(decode(event.data)["response"], request)
+            yield chunk
+
+    async def _kept_whole(self, chunks: Chunks, request: GatewayRequest) -> Chunks:
+        """A plain answer, which is one chunk."""
+        async for chunk in chunks:
+            self._keep(decode(chunk), request)
+            yield chunk
+
+    def _keep(self, response: dict[str, Any], request: GatewayRequest) -> None:
+        items = responses.input_items(request.body.get("input"))
+        self._store.put(response["id"], request.caller, [*items, *response["output"]])

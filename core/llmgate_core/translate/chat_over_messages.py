@@ -1,0 +1,72 @@
+"""A Chat Completions request over Anthropic Messages: request there, answer and stream back.
+
+What the request loses is in `LOSSES`; what an answer loses is told in `chat_over_messages_reply`.
+Sources: OpenAI's and Anthropic's API references, and the types of openai-python 3.54 and anthropic-python 2.12.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+
+from ..errors import RequestError
+from ..wire import Body, JsonError, encode
+from .chat_over_messages_reply import Manner, completion_of
+from .chat_over_messages_request import asks_for_usage, request_of, wants_legacy
+from .chat_over_messages_rules import LOSSES, Losses
+from .chat_over_messages_stream import ChatStream
+
+__all__ = ["DEFAULT_MAX_TOKENS", "LOSSES", "ChatOverMessages", "translate"]
+
+DEFAULT_MAX_TOKENS = 8192
+"""How long an answer may be where neither the caller nor the model's facts say; every model of today can do it."""
+
+
+def _new_id() -> str:
+    return f"chatcmpl-{uuid.uuid4().hex}"
+
+
+def translate(
+    body: Body,
+    *,
+    default_max_tokens: int = DEFAULT_MAX_TOKENS,
+    new_id: Callable[[], str] = _new_id,
+    clock: Callable[[], float] = time.time,
+) -> ChatOverMessages:
+    """The translation of one request, which `dialects.chat` has read.
+
+    Args:
+        default_max_tokens: how long the answer may be where the caller does not say; Messages has to be told.
+        new_id: an id for an answer that has none.
+        clock: Unix time in seconds.
+
+    Raises:
+        RequestError: 400; something in it cannot be said and must not be left out, `param` names it.
+    """
+    losses = Losses()
+    try:
+        told = Body(encode(request_of(body, default_max_tokens, losses)))
+    except JsonError as error:
+        raise RequestError(f"the request's body is not usable JSON: {error}", code="invalid_json") from None
+    except RecursionError:
+        raise RequestError("the request's body is nested too deeply", code="invalid_json") from None
+    manner = Manner(asks_for_usage(body.data), wants_legacy(body.data), new_id, clock)
+    return ChatOverMessages(told, losses.names, manner)
+
+
+class ChatOverMessages:
+    """See `Translation`."""
+
+    def __init__(self, body: Body, lost: tuple[str, ...], manner: Manner) -> None:
+        self.body = body
+        self.lost = lost
+        self._manner = manner
+
+    def reply(self, data: bytes) -> bytes:
+        """See `Translation`."""
+        return completion_of(data, self._manner)
+
+    def stream(self) -> ChatStream:
+        """See `Translation`."""
+        return ChatStream(self._manner)
