@@ -516,6 +516,17 @@ def test_explain_tells_which_layer_won(run: Run, write: Write) -> None:
     assert "parameter     temperature = 0.2  (uri, over client 1, over default 0.7)" in text
 
 
+def test_explain_tells_of_a_translation(run: Run, write: Write) -> None:
+    write("backends: {anthropic-compatible: {extra: {base_url: 'http://127.0.0.1:9', models: [m]}}}")
+    body = write('{"model": "m", "seed": 1, "messages": [{"role": "user", "content": "hi"}]}', "b.json")
+    lines = run("explain", "m?temperature=0.5", "--body", str(body)).out.splitlines()
+    assert lines[-3:] == [
+        "parameter     temperature = 0.5  (uri)",
+        "header        x-llmgate-lost: seed",
+        "body          translated into anthropic.messages",
+    ]
+
+
 def test_explain_shows_every_branch(run: Run, write: Write) -> None:
     write(LOCAL)
     ended = run("explain", "[weight=3]small?temperature=0.2^[weight=1,ttft_timeout=5]large")

@@ -112,6 +112,8 @@ def branch_steps(gateway: Gateway, request: GatewayRequest, branch: Branch) -> d
             for one in prepared.left_out
         ],
         "headers": dict(prepared.headers),
+        "dialect": prepared.dialect,
+        "is_translated": prepared.translation is not None,
         "changed_in_body": changed,
     }
 
@@ -164,5 +166,9 @@ def told_branch(steps: dict[str, Any]) -> list[str]:
         lines.append(f"left out      {one['name']} = {one['value']!r}  ({one['layer']}): {one['reason']}")
     for name, value in steps["headers"].items():
         lines.append(f"header        {name}: {value}")
-    lines.append(f"body          {', '.join(steps['changed_in_body']) or 'nothing'} changed; all other bytes as sent")
+    if steps["is_translated"]:
+        lines.append(f"body          translated into {steps['dialect']}")
+    else:
+        changed = ", ".join(steps["changed_in_body"]) or "nothing"
+        lines.append(f"body          {changed} changed; all other bytes as sent")
     return lines
