@@ -134,6 +134,7 @@ def test_a_new_gateway_tells_of_all_that_runs_and_since_when() -> None:
         gateways.swap(new)
         assert list(new.running()) == [began, running]
         assert new.started is old.started
+        assert new.conversations is old.conversations
         await request.ends()
         assert list(new.running()) == [running]
         await gateways.aclose()

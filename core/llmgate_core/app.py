@@ -32,6 +32,7 @@ from .policies.edit_precision import EditPrecision
 from .policies.rewrites import Expanded
 from .policies.uri_params import UriParams, UriParamsSettings
 from .request import GatewayRequest, RequestRecord
+from .response_store import ResponseStore
 from .selector import RoutePlan
 from .settings import MissingSecret
 from .upstream import Upstream
@@ -78,7 +79,8 @@ class Gateway:
     """What front ends call. `app` is the whole of it as an ASGI app; `interrupt` ends what is still running in it.
 
     `running` has the records of what is still running. `refused` is for our own server: it answers what did not become
-    a request. `keys` are those of callers. `started` is when callers were first served, by a gateway before it perhaps.
+    a request. `keys` are those of callers. `started` is when callers were first served, and `conversations` are what
+    they may continue: both may come from a gateway before it.
     """
 
     config: GatewayConfig
@@ -93,6 +95,7 @@ class Gateway:
     refused: Refused | None = None
     keys: Sequence[KnownKey] = ()
     started: Moment = field(default_factory=lambda: Moment(time.time(), time.monotonic()))
+    conversations: ResponseStore = field(default_factory=ResponseStore)
     closed: bool = False
 
     def route(self, text: str) -> RoutePlan:

@@ -58,7 +58,7 @@ class Gateways:
         """From now on new requests come to `new`, which knows what the one before it knew of the same upstreams."""
         old = self._now
         new.backends.inherit(old.gateway.backends, same_upstreams(old.gateway.config, new.config))
-        new.started = old.gateway.started
+        new.started, new.conversations = old.gateway.started, old.gateway.conversations
         self._now = Term(new, new.running)
         new.running = self.running
         self._before.append(old)

@@ -13,7 +13,6 @@ from ..errors import RequestError
 from ..executor import Answer
 from ..mending import MAX_WHOLE_BYTES
 from ..request import GatewayRequest, RequestRecord
-from ..response_store import ResponseStore
 from ..sse import Parser
 from ..wire import decode
 from .endpoint import Endpoint
@@ -47,7 +46,6 @@ class Responses(Endpoint):
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__(gateway, responses, responses.read_request)
-        self._store = ResponseStore()
 
     async def answer(self, request: GatewayRequest, record: RequestRecord) -> Answer:
         """The answer to the whole conversation; kept where the caller may want to continue it."""
@@ -66,10 +64,10 @@ class Responses(Endpoint):
         """
         previous = request.body.get("previous_response_id")
         given = responses.input_items(request.body.get("input"))
-        items = self._store.resolved(given, request.caller)
+        items = self._gateway.conversations.resolved(given, request.caller)
         if previous is not None:
             try:
-                items = [*self._store.get(previous, request.caller), *items]
+                items = [*self._gateway.conversations.get(previous, request.caller), *items]
             except RequestError:
                 if not self._is_native(request):
                     raise
@@ -100,4 +98,4 @@ class Responses(Endpoint):
 
     def _keep(self, response: dict[str, Any], request: GatewayRequest) -> None:
         items = responses.input_items(request.body.get("input"))
-        self._store.put(response["id"], request.caller, [*items, *response["output"]])
+        self._gateway.conversations.put(response["id"], request.caller, [*items, *response["output"]])
