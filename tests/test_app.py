@@ -187,6 +187,19 @@ def test_rewrites_and_routes_are_told_in_a_header(
     asyncio.run(run())
 
 
+def test_a_wrong_parameter_of_any_branch_is_refused_before_anybody_is_asked(gateway: GatewayFactory) -> None:
+    async def fails(exchange: Exchange) -> None:
+        await exchange.reply(503)
+
+    async def run() -> None:
+        async with gateway(fails) as running:
+            reply = await running.chat(model="openai-compatible:a|openai-compatible:b?temprature=1")
+            assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_parameter")
+            assert running.upstream.requests == []
+
+    asyncio.run(run())
+
+
 def test_a_route_fails_over(gateway: GatewayFactory) -> None:
     async def answer(exchange: Exchange) -> None:
         if exchange.request.json()["model"] == "first":

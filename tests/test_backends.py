@@ -183,14 +183,21 @@ def test_without_rules_of_the_connector_each_model_has_a_deadline_of_its_own() -
     assert careless.backoff("one") is None
 
 
-def test_of_many_models_the_oldest_is_forgotten() -> None:
+def test_of_many_models_those_are_forgotten_that_tell_nothing() -> None:
+    """A caller may ask for any name, and must not wipe out what is known of others."""
     (backend,) = made(acme("one"))
-    first = backend.circuit("0")
-    for number in range(1, MAX_MODELS):
+    failing = backend.circuit("failing")
+    ask(backend, "failing", ConnectorError("unavailable", "down"))
+    limited = backend.backoff("limited")
+    assert limited is not None
+    limited.record(60.0, None, sent=0.0, now=0.0)
+    idle = backend.circuit("idle")
+    for number in range(2 * MAX_MODELS):
         backend.circuit(str(number))
-    assert backend.circuit("0") is first
-    backend.circuit("one more")
-    assert backend.circuit("0") is not first
+        backend.backoff(str(number))
+    assert backend.circuit("failing") is failing
+    assert backend.backoff("limited") is limited
+    assert backend.circuit("idle") is not idle
 
 
 def ask(backend: Backend, model: str, failure: ConnectorError | None = None) -> None:

@@ -21,7 +21,7 @@ from llmgate_core.errors import KINDS, RequestError
 from llmgate_core.executor import Budget
 from llmgate_core.model_facts import Facts
 from llmgate_core.selector import Branch, Leaf
-from llmgate_core.strategies import decisive, drawn
+from llmgate_core.strategies import NotAsked, decisive, drawn
 
 
 def fails(kind: Kind, status: int | None = None, hint: float | None = None) -> ConnectorError:
@@ -406,9 +406,34 @@ def test_who_has_waited_for_a_rate_limit_has_not_met_a_silent_backend() -> None:
         desk = Desk({"a": Upstream(a.does, RetryAfter(max_wait=30)), "b": fine()}, pacing=opens_at_once())
         alone = await desk.ask("[ttft_timeout=5]a:m")
         assert alone.error is not None
-        assert (alone.error.kind, alone.seconds) == ("timeout", 5.0)
+        assert (alone.error.kind, alone.seconds) == ("rate_limited", 5.0)
         assert [attempt.kind for attempt in alone.record.attempts] == ["rate_limited"]
         assert backends_of(await desk.ask("a:m|b:m")) == ["a", "b"]
+        remembers = Desk({"a": Upstream(a.does, RetryAfter(max_wait=30))}, pacing=Pacing(BackoffRules(30.0)))
+        ended = await remembers.ask("[ttft_timeout=5]a:m")
+        assert ended.error is not None
+        assert (ended.error.kind, ended.error.retry_after) == ("rate_limited", 15.5)  # what is left of it
+        await asyncio.sleep(1)  # for the waits that were given up
+
+    run(test())
+
+
+def test_what_nobody_was_asked_for_is_never_what_the_caller_is_told() -> None:
+    silent = ConnectorError("timeout", "no answer within 4 s")
+    assert decisive([silent, NotAsked("unavailable", "no attempt is left")]) is silent
+    alone = NotAsked("unavailable", "no attempt is left")
+    assert decisive([alone]) is alone
+
+
+@pytest.mark.parametrize("operator", ["|", "!"])
+def test_a_branch_that_keeps_failing_is_tried_last_and_may_be_well_again(operator: str) -> None:
+    async def test() -> None:
+        healed = Upstream(lambda now: Does(0.5, None if now > 10 else fails("unavailable", 500)))
+        desk = Desk({"a": healed, "b": failing("unavailable")}, pacing=opens_at_once())
+        await desk.ask("a:m")
+        await asyncio.sleep(20)
+        ended = await desk.ask(f"a:m{operator}b:m")
+        assert (backends_of(ended), ended.error) == (["b", "a"], None)
 
     run(test())
 

@@ -30,7 +30,7 @@ from .observe import Redactor
 from .plugins import PluginSet, load
 from .policies.edit_precision import EditPrecision
 from .policies.rewrites import Expanded
-from .policies.uri_params import UriParams, UriParamsSettings
+from .policies.uri_params import UriParams, UriParamsSettings, refuse_wrong
 from .request import GatewayRequest, RequestRecord
 from .response_store import ResponseStore
 from .selector import RoutePlan
@@ -107,7 +107,10 @@ class Gateway:
         return self._plan(self.config.expansion.expand(text))
 
     def _plan(self, expanded: Expanded) -> RoutePlan:
-        return selector.resolve(selector.parse(expanded.text), self.backends.names)
+        plan = selector.resolve(selector.parse(expanded.text), self.backends.names)
+        if self.config.parameters.on_error == "reject" and len(plan.branches) > 1:
+            refuse_wrong(plan.leaves)
+        return plan
 
     async def answer(self, request: GatewayRequest, record: RequestRecord) -> Answer:
         """Routes and runs one request; raises RequestError or ConnectorError."""

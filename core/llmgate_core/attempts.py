@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from . import replies
 from .backends import Backend
-from .backoff import Turn
+from .backoff import COME_BACK_SECONDS, Turn
 from .connectors import UpstreamCall, UpstreamReply
 from .credentials import Credential
 from .dialects import chat, failures, spoken
@@ -177,8 +177,8 @@ class Attempts:
                 raise errand.backed_off(failure, too_long)
             tries += 1
             try:
-                if failure is not None and not spending.allows():  # it has waited for too long
-                    raise failure
+                if not spending.allows():  # it has waited for too long
+                    raise failure or errand.backed_off(None, COME_BACK_SECONDS)
                 hold = not errand.is_last or (spending.allows(besides=1) and self._would_retry(errand, tries))
                 answer = await self._attempt(errand, turn, hold)
                 turn.succeeded()

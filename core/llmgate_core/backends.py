@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from .backoff import Backoff, BackoffRules, Turn
 from .circuit import Circuit, CircuitRules, State
@@ -24,7 +24,16 @@ from .upstream import Timeouts, Upstream
 
 logger = logging.getLogger("llmgate.backends")
 
-T = TypeVar("T")
+
+class Idle(Protocol):
+    """What may have nothing to tell."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is as if nothing had ever happened."""
+
+
+T = TypeVar("T", bound=Idle)
 
 
 @dataclass(frozen=True)
@@ -231,11 +240,16 @@ class Backends:
 
 
 def _remembered(known: dict[str, T], model: str, make: Callable[[], T]) -> T:
-    """What is known of a model; of many, that of the first to come is forgotten."""
-    if model not in known:
-        while len(known) >= MAX_MODELS:
-            del known[next(iter(known))]
-        known[model] = make()
+    """What is known of a model; of many, what nobody has asked for longest is forgotten, and first what tells nothing.
+
+    Callers may ask for any name, and must not wipe out what is known of others.
+    """
+    if model in known:
+        known[model] = known.pop(model)
+        return known[model]
+    while len(known) >= MAX_MODELS:
+        del known[next((name for name, one in known.items() if one.is_idle), next(iter(known)))]
+    known[model] = make()
     return known[model]
 
 

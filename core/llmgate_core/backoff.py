@@ -82,6 +82,11 @@ class Backoff:
         """Whether everybody may go."""
         return self._until is None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no deadline, and nobody waits for one."""
+        return self.is_over and not self.waiting and not self.has_first
+
     def remaining(self, now: float) -> float:
         """Seconds until the deadline, 0 where there is none."""
         return 0.0 if self._until is None else max(0.0, self._until - now)

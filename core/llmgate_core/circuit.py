@@ -64,6 +64,11 @@ class Circuit:
         """Seconds until it is half-open, 0 when it is, None while it is closed."""
         return None if self._until is None else max(0.0, self._until - now)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing has failed lately, and nobody is trying."""
+        return self._until is None and not self.failures and not self._probes
+
     def allows(self, now: float) -> bool:
         """Whether another request is worth sending."""
         state = self.state(now)

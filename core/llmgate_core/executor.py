@@ -14,6 +14,7 @@ from . import max_context, strategies
 from . import policies as policy_chain
 from .attempts import Answer, Attempts, Budget, Errand, Spending
 from .backends import Backend, Backends
+from .backoff import COME_BACK_SECONDS
 from .connectors import ModelInfo, Policy
 from .dialects import spoken
 from .errors import KINDS, ConnectorError
@@ -116,11 +117,11 @@ class Executor:
         fitting = max_context.fit(plan, request.body)
         for left_out in fitting.left_out:
             logger.debug("%s left out, as it has some %d tokens: %s", request.id, fitting.tokens, left_out)
-        branches = self._ready(fitting.branches)
+        branches = fitting.branches
         if len(branches) == 1:
             return await attempt(branches[0], is_last=True)
-        if plan.operator == "!":
-            return await strategies.parallel(branches, attempt)
+        if plan.operator == "!" and len(ready := self._ready(branches)) > 1:
+            return await strategies.parallel(ready, attempt)
         if plan.operator == "^":
             branches = strategies.drawn(branches, self._chance)
         return await strategies.failover(branches, attempt, self._may_follow, self._ready)
@@ -183,7 +184,7 @@ class Executor:
     async def _try(self, journey: _Journey, branch: Branch, *, is_last: bool, races: bool) -> Answer:
         """One branch, until it is settled; from the original request, so that every attempt starts identical."""
         if journey.record.attempts and not journey.spending.allows():
-            raise ConnectorError("unavailable", "no attempt is left for this branch (`failure_handling`)")
+            raise strategies.NotAsked("unavailable", "no attempt is left for this branch (`failure_handling`)")
         leaf, request, record = branch.leaf, journey.request, journey.record
         prepared, backend = self.prepare(request, leaf), self.backend_of(leaf)
         is_only = is_last and not races
@@ -217,6 +218,10 @@ class Executor:
         except TimeoutError:
             if not limit.expired():
                 raise
+            if errand.said() == "rate_limited" or not errand.attempts:  # it has waited for the end of a limit
+                backoff = errand.backend.backoff(errand.leaf.model)
+                left = backoff.remaining(self._monotonic()) if backoff else 0.0
+                raise errand.backed_off(None, max(left, COME_BACK_SECONDS)) from None
             told = f"backend `{errand.backend.name}` said nothing within {branch.ttft_timeout:g} s (`ttft_timeout`)"
             if errand.attempts and errand.said() is None:  # else it has answered, and the rest was waiting
                 errand.attempts[-1].kind, errand.attempts[-1].message = "timeout", told

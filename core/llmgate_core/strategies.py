@@ -15,6 +15,10 @@ from .errors import KINDS, ConnectorError
 from .selector import Branch
 
 
+class NotAsked(ConnectorError):  # noqa: N818 - a fact about a branch
+    """Nothing is left of the budget for a branch: what those before it met is what the caller wants to hear of."""
+
+
 class Closable(Protocol):
     """What an attempt gives: an answer that has to be closed where nobody wants it."""
 
@@ -52,15 +56,15 @@ Ready = Callable[[Sequence[Branch]], Sequence[Branch]]
 async def failover(branches: Sequence[Branch], attempt: Attempt[A], may_follow: MayFollow, ready: Ready) -> A:
     """The answer of the first branch, from left to right, that has one; raises the decisive failure of all.
 
-    One that is not ready when its turn comes is tried after those that are.
+    One that is not ready when its turn comes is tried after those that are: it may help where none of them could.
     """
     failures: list[ConnectorError] = []
     left = list(branches)
     while left:
-        branch = ready(left)[0]
+        branch, *others = ready(left)
         left.remove(branch)
         try:
-            return await attempt(branch, is_last=not left)
+            return await attempt(branch, is_last=not others)
         except ConnectorError as error:
             failures.append(error)
             left = [other for other in left if may_follow(error, branch, other)]
@@ -162,7 +166,8 @@ def decisive(failures: Sequence[ConnectorError]) -> ConnectorError:
 
     When to come back is the soonest that any of the branches named.
     """
-    others = [failure for failure in failures if failure.kind != "disabled"] or list(failures)
+    asked = [failure for failure in failures if not isinstance(failure, NotAsked)] or list(failures)
+    others = [failure for failure in asked if failure.kind != "disabled"] or asked
     reached = [failure for failure in others if failure.status or failure.type or failure.code]
     told = (reached or others)[-1]
     hints = [failure.retry_after for failure in failures if failure.retry_after is not None]

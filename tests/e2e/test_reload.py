@@ -177,6 +177,7 @@ def acme_with(method: str) -> str:
     [
         ({"auth": {"api_keys": ["env:NOT_SET_ANYWHERE"]}}, "gateway.yaml:15: `auth.api_keys`: .*NOT_SET_ANYWHERE"),
         ({"server": {"host": "0.0.0.0"}}, "refusing to listen on 0.0.0.0 without keys"),
+        ({"backends": {}}, "no backend any more"),
         ({"backends": {"nobody": {}}}, "no installed plugin provides connector `nobody`"),
     ],
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import EXIT_UNSAFE, StartRefused, configuration
+from . import EXIT_UNSAFE, EXIT_USAGE, StartRefused, configuration
 
 if TYPE_CHECKING:
     from ..app import Gateway
@@ -87,6 +87,8 @@ def read_anew(ctx: click.Context, flags: Mapping[str, Any], running: Gateway) ->
 
     importlib.invalidate_caches()  # or what has been installed in the last moments might not be seen
     prepared = configuration.prepare_to_serve(ctx, flags)
+    if running.config.enabled_backends() and not prepared.config.enabled_backends():
+        raise StartRefused("it has no backend any more; a file that was written half, perhaps", EXIT_USAGE)
     config = with_address(prepared.config, running.config)
     gateway = create_app(config, plugins=prepared.plugins, redactor=running.redactor)
     refuse_unsafe(prepared.config, config)

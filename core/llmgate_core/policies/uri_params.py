@@ -129,9 +129,24 @@ class UriParams:
             return Verdict(params)
         values, wrong = read_query(leaf.query)
         if wrong and self.settings.on_error == "reject":
-            raise RequestError(_told(wrong), code="invalid_parameter", param="model")
+            raise _refusal(wrong)
         headers = {WARNING_HEADER: f"left out: {_told(wrong)}"} if wrong else {}
         return Verdict(params.with_layer("uri", values), headers)
+
+
+def refuse_wrong(leaves: Iterable[Leaf]) -> None:
+    """Looks at all branches of a plan before any of them is asked: a slip must not wait for the day of an outage.
+
+    Raises:
+        RequestError: as `UriParams.apply`.
+    """
+    for leaf in leaves:
+        if leaf.query and (wrong := read_query(leaf.query)[1]):
+            raise _refusal(wrong)
+
+
+def _refusal(wrong: list[str]) -> RequestError:
+    return RequestError(_told(wrong), code="invalid_parameter", param="model")
 
 
 def read_query(query: Iterable[tuple[str, str]]) -> tuple[dict[str, Value], list[str]]:
