@@ -31,7 +31,8 @@ LISTED = {
     "data": [
         {"id": "a:large", "context_length": 1000, "top_provider": {"max_completion_tokens": 100}},
         {"id": "b:small", "context_length": 500, "top_provider": {"max_completion_tokens": 200}},
-        {"id": "b:unknown"},
+        {"id": "b:unknown", "top_provider": None},
+        {"id": "b:\x1b[2J"},
     ],
 }
 CALL = {"index": 0, "id": "c", "type": "function", "function": {"name": "get_weather", "arguments": ""}}
@@ -282,6 +283,7 @@ def test_the_whole_output(run: Run, gateway: Gateways) -> None:
         ("b:small?temperature=0.2", 500),
         ("a:large?temperature=0.2|b:small", 500),
         ("a:large|b:unknown", None),
+        ("b:unknown", None),
         ("an alias|", None),
     ],
 )
@@ -389,6 +391,7 @@ def test_a_failed_test(run: Run, gateway: Gateways, script: Script, words: str, 
     [
         ({"error": {"message": "gone"}}, "the test failed: gone; `llmgate status`"),
         ([], "an event that no chat client can read"),
+        ("{", "an event that no chat client can read"),
     ],
 )
 def test_a_stream_that_fails(run: Run, gateway: Gateways, event: Any, words: str) -> None:
@@ -474,7 +477,8 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder: Path = tmp_path_factory.mktemp("serving")
     with ScriptedUpstream.in_thread(model_that_calls) as upstream:
         backend = f"{{type: openai-compatible, extra: {{base_url: '{upstream.url}/v1'}}}}"
-        text = f"default_backend: local\nserver: {{port: 0}}\nauth: {{api_keys: [{KEY}]}}\nbackends: {{local: {backend}}}\n"
+        text = f"default_backend: local\nserver: {{port: 0}}\nauth: {{api_keys: [{KEY}]}}\n"
+        text += f"backends: {{local: {backend}}}\n"
         (folder / "config.yaml").write_text(text, encoding="utf-8")
         command = [sys.executable, "-m", "llmgate_core", "serve", "--config", "config.yaml"]
         with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, encoding="utf-8") as process:

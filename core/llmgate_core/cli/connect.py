@@ -154,7 +154,7 @@ def target_of(asked: Asked, model: str | None, listed: Mapping[str, Mapping[str,
     except SelectorError:  # an alias may make something of it
         plain = [chosen]
     facts = [listed.get(one, {}) for one in plain]
-    outputs = [one.get("top_provider", {}).get("max_completion_tokens") for one in facts]
+    outputs = [(one.get("top_provider") or {}).get("max_completion_tokens") for one in facts]
     context = smallest([one.get("context_length") for one in facts])
     return Target(asked.url, asked.key is not None, chosen, context, smallest(outputs))
 
@@ -183,6 +183,7 @@ async def tried(asked: Asked, agent: Agent, model: str) -> Result:
     """One streamed request with one tool; raises StartRefused where no whole answer came."""
     from ..errors import ConnectorError
     from ..upstream import Timeouts, Upstream
+    from ..wire import JsonError, decode
 
     upstream = Upstream({})  # directly, as in `running.get`
     began = time.monotonic()
@@ -206,8 +207,8 @@ async def tried(asked: Asked, agent: Agent, model: str) -> Result:
         return Result(None, None, seen.text, seconds, lost)
     name, arguments = next(iter(seen.calls.values()))
     try:
-        return Result(name, json.loads(arguments or "{}"), seen.text, seconds, lost)
-    except ValueError:
+        return Result(name, decode((arguments or "{}").encode()), seen.text, seconds, lost)
+    except JsonError:
         fail(asked, f"a tool call {name} whose arguments are no JSON: {arguments[:SHOWN]}; try another model")
 
 
@@ -243,19 +244,19 @@ async def _refused(reply: HttpReply, asked: Asked) -> NoReturn:
 
 
 async def _read(reply: HttpReply, agent: Agent) -> Seen:
-    """The answer's events; what is none, or not as its dialect has it, is left out."""
+    """The answer's events, until one is not as its dialect has it."""
     from ..sse import Parser
+    from ..wire import JsonError, decode
 
     seen, parser = Seen(), Parser()
     read = TRIALS[agent.dialect].read
-    async for chunk in reply.chunks:
-        for event in parser.feed(chunk):
-            if event.data == b"[DONE]":
-                continue
-            try:
-                read(seen, json.loads(event.data))
-            except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-                seen.error = f"an event that no {agent.dialect} client can read"
+    try:
+        async for chunk in reply.chunks:
+            for event in parser.feed(chunk):
+                if event.data != b"[DONE]":
+                    read(seen, decode(event.data))
+    except (JsonError, ValueError, KeyError, TypeError, AttributeError):
+        seen.error = f"the answer has an event that no {agent.dialect} client can read"
     return seen
 
 
