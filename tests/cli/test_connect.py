@@ -336,6 +336,15 @@ def test_a_key_is_used_and_never_printed(run: Run, gateway: Gateways) -> None:
     assert used == [f"Bearer {KEY}"] * 4
 
 
+def test_a_key_that_comes_back_is_struck_out(run: Run, gateway: Gateways) -> None:
+    refusal = refuses(403, {"error": {"message": f"not with {KEY}"}}, models=True)
+    assert "not with ***" in run("connect", "codex", "--url", gateway(refusal), "--api-key", KEY).err
+    for script in (chat({"content": KEY}), chat(*arguments(f'{{"city": "{KEY}"}}'))):
+        for flags in ([], ["--json"]):
+            ended = run("connect", "qwen-code", "--url", gateway(script), "--api-key", KEY, *flags)
+            assert (ended.status, "***" in ended.out) == (0, True)
+
+
 def test_how_to_set_the_key_is_told_where_there_is_one(run: Run, gateway: Gateways) -> None:
     url = gateway(WORKS)
     hint = "read -rs LLMGATE_KEY; export LLMGATE_KEY"

@@ -1,6 +1,7 @@
 """How coding agents are pointed at a gateway. Nothing here asks anybody; `connect` prints it.
 
-The versions are those that were seen on the wire, with scripted upstreams on loopback.
+The versions are those whose address, key and model were seen on the wire, with scripted upstreams on loopback; windows
+and the models of other roles are as published, and untried.
 """
 
 from __future__ import annotations

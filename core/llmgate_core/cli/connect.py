@@ -135,7 +135,7 @@ async def models(asked: Asked) -> dict[str, Mapping[str, Any]]:
         pass
     message = running.message_of(content)
     if status not in (200, 404) and message is not None:
-        raise StartRefused(f"the gateway at {asked.url} refuses (HTTP {status}): {message}", EXIT_FAILED)
+        raise StartRefused(f"the gateway at {asked.url} refuses (HTTP {status}): {struck(asked, message)}", EXIT_FAILED)
     who = f"what answers at {asked.url} lists no models (HTTP {status}): another program, perhaps"
     raise StartRefused(f"{who}; {running.OTHER_PLACES}", EXIT_FAILED)
 
@@ -197,6 +197,8 @@ async def tried(asked: Asked, agent: Agent, model: str) -> Result:
     finally:
         await upstream.aclose()
     seconds = round(time.monotonic() - began, 1)
+    seen.text = struck(asked, seen.text)
+    seen.calls = {at: [struck(asked, part) for part in call] for at, call in seen.calls.items()}
     if seen.error is not None:
         fail(asked, f"{seen.error}; `llmgate status` shows how the backends are")
     if not seen.ended:
@@ -264,8 +266,13 @@ def fail(asked: Asked, told: str) -> NoReturn:
     """Ends the command; what comes from elsewhere may neither hold the key nor command the terminal."""
     from ..report import printable
 
-    text = told.replace(asked.key, "***") if asked.key else told
-    raise StartRefused(f"the test failed: {printable(text[:1000]).replace(chr(10), ' ')}", EXIT_FAILED)
+    text = printable(struck(asked, told)[:1000]).replace("\n", " ")
+    raise StartRefused(f"the test failed: {text}", EXIT_FAILED)
+
+
+def struck(asked: Asked, text: str) -> str:
+    """The text without the gateway's key."""
+    return text.replace(asked.key, "***") if asked.key else text
 
 
 def in_a_line(result: Result) -> str:
