@@ -28,6 +28,7 @@ import pytest
 
 from llmgate_core import ModelFacts, ModelInfo, app
 from llmgate_core.cli import main
+from llmgate_core.cli.agents import AGENTS, Target
 from llmgate_core.config import GatewayConfig, Places, decode_extra, load
 from llmgate_core.errors import KINDS
 from llmgate_core.plugins import load as load_plugins
@@ -493,6 +494,15 @@ def test_the_parameters_are_those_of_the_code() -> None:
         else:
             bounds = [str(bound) for bound in (parameter.minimum, parameter.maximum) if bound is not None]
             assert [bound for bound in bounds if not re.search(rf"(?<!\d){bound}(?!\d)", told[name][0])] == []
+
+
+def test_the_lines_for_agents_are_those_of_the_code() -> None:
+    readme, page = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/agents.md"))
+    for agent in AGENTS.values():
+        file_or_shell, *_ = agent.pieces(Target(DOCUMENTED_URL, False, "local:qwen2.5-coder"))
+        assert f"\n{file_or_shell.text}\n```" in readme, agent.name
+        for piece in agent.pieces(Target(DOCUMENTED_URL, False, "minimax:MiniMax-M3", 1_000_000, 524_288)):
+            assert f"\n# {piece.where}:\n{piece.text}\n" in page, agent.name
 
 
 # --- links ------------------------------------------------------------------------------------------------------------

@@ -174,11 +174,14 @@ def test_doors_are_declared_dependencies() -> None:
 
 def test_core_names_no_plugin() -> None:
     names = re.compile(r"qwen|minimax", re.IGNORECASE)
+    # Qwen Code is an agent that speaks to the gateway, not a backend: its name, its file and its command, in one place.
+    agent = re.compile(r"qwen[-_]code|~/\.qwen/settings\.json|qwen --auth-type openai")
+    agents = CORE / "cli" / "agents.py"
     wrong = [
         told(path, number, "core names a plugin")
         for path in CORE_MODULES
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-        if names.search(line)
+        if names.search(agent.sub("", line) if path == agents else line)
     ]
     assert not wrong, "\n".join(wrong)
 

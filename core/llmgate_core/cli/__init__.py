@@ -17,6 +17,7 @@ COMMANDS = {
     "models": "List what can be asked for.",
     "explain": "Show how a request would be routed, step by step.",
     "status": "Ask the running gateway how it is.",
+    "connect": "Print the lines that point a coding agent here, and test them.",
     "auth": "Log in to backends and out, and show what credentials there are.",
     "schema": "Print the JSON Schema of the configuration and of every connector.",
 }
