@@ -208,6 +208,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a choice of a custom tool": (asks(tools=[WEATHER], tool_choice={"type": "custom"}), "tool_choice.type"),
     "a format": (asks(response_format={"type": "grammar"}), "response_format.type"),
     "an effort": (asks(reasoning_effort="huge"), "reasoning_effort"),
+    "an effort that is no text": (asks(reasoning_effort=["low"]), "reasoning_effort"),
+    "a mode that is no text": (
+        asks(tools=[WEATHER], tool_choice={"type": "allowed_tools", "allowed_tools": {"mode": [[]], "tools": []}}),
+        "tool_choice.allowed_tools.mode",
+    ),
     "a length": (asks(max_tokens="5"), "max_tokens"),
     "a temperature": (asks(temperature="hot"), "temperature"),
     "a stop": (asks(stop=[5]), "stop"),
@@ -341,6 +346,11 @@ def test_who_speaks_of_functions_is_answered_so() -> None:
     assert "tool_calls" not in choice["message"]
 
 
+def test_counts_below_zero_are_none() -> None:
+    usage = answered(usage={"input_tokens": 3, "cache_read_input_tokens": -1, "output_tokens": -2})["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]) == (3, 0, 3)
+
+
 def test_an_answer_without_an_id_gets_one() -> None:
     assert answered(id=None)["id"] == "chatcmpl-1"
 
@@ -353,6 +363,7 @@ def test_an_answer_without_an_id_gets_one() -> None:
         (b"[]", "protocol"),
         (b"{}", "protocol"),
         (b'{"content": "x"}', "protocol"),
+        (b'{"content": [{"type": "tool_use", "id": "a", "input": {}}]}', "protocol"),
         (b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}', "unavailable"),
     ],
 )

@@ -162,3 +162,13 @@ def test_the_conversation_is_as_messages_wants_it(request_: dict[str, Any]) -> N
         calls = [block["id"] for block in message["content"] if block["type"] == "tool_use"]
         assert all(block["text"].strip() for block in message["content"] if block["type"] == "text")
     assert not calls
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(MEMBERS), ANYTHING)
+def test_any_value_of_any_member_is_translated_or_refused(name: str, value: Any) -> None:
+    """Beside a conversation that is fit, which a random one hardly ever is."""
+    tool = {"type": "function", "function": {"name": "f"}}
+    found = attempted({"messages": [{"role": "user", "content": "hi"}], "tools": [tool], name: value})
+    if isinstance(found, RequestError):
+        assert (found.status, bool(found.param)) == (400, True)

@@ -142,9 +142,37 @@ def test_what_nobody_knows_is_passed_over() -> None:
     assert told(written([START, *news, ended(), STOP])) == told(written([START, ended(), STOP]))
 
 
+def test_text_that_is_none_is_passed_over() -> None:
+    odd = block(
+        0, {"type": "text", "text": 5}, delta(0, "text_delta", text=["x"]), delta(0, "thinking_delta", thinking=1)
+    )
+    assert told(written([START, *odd, ended(), STOP])) == told(written([START, ended(), STOP]))
+
+
+def test_input_of_a_tool_that_the_upstream_runs_itself_is_passed_over() -> None:
+    search = block(
+        0,
+        {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}},
+        delta(0, "input_json_delta", partial_json='{"query":"x"}'),
+    )
+    assert told(written([START, *search, ended(), STOP])) == told(written([START, ended(), STOP]))
+
+
 @pytest.mark.parametrize(
     ("data", "kind", "message"),
     [
+        (written([START, *call(0, " ")]), "protocol", "without a name"),
+        (written([START, *block(0, {"type": "tool_use", "id": "a"})]), "protocol", "without a name"),
+        (
+            written(
+                [
+                    START,
+                    *block(0, {"type": "tool_use", "name": "f"}, delta(0, "input_json_delta", partial_json={"a": 1})),
+                ]
+            ),
+            "protocol",
+            "input that is no text",
+        ),
         (b"", "protocol", "ended before the answer was complete"),
         (written([START, ended()]), "protocol", "ended before the answer was complete"),
         (written([START, START]), "protocol", "a second message"),

@@ -13,6 +13,7 @@ from typing import Any
 from ..dialects.failures import reported_error
 from ..errors import ConnectorError
 from ..wire import Body, JsonError, encode
+from .chat_answers import nameless
 
 _FINISHES = {
     "end_turn": "stop",
@@ -91,22 +92,35 @@ def _message(blocks: list[dict[str, Any]], calls: list[dict[str, Any]], manner: 
         message["function_call"] = _function(calls[0])
     elif calls:
         message["tool_calls"] = [
-            {"id": _text(call, "id"), "type": "function", "function": _function(call)} for call in calls
+            {"id": text_in(call, "id"), "type": "function", "function": _function(call)} for call in calls
         ]
     return message
 
 
 def _joined(blocks: Iterable[Mapping[str, Any]], sort: str, member: str) -> str:
-    return "".join(_text(block, member) for block in blocks if block.get("type") == sort)
+    return "".join(text_in(block, member) for block in blocks if block.get("type") == sort)
 
 
-def _text(holder: Mapping[str, Any], name: str) -> str:
+def text_in(holder: Mapping[str, Any], name: str) -> str:
+    """A member that is text; empty where it is none."""
     value = holder.get(name)
     return value if isinstance(value, str) else ""
 
 
 def _function(call: Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": _text(call, "name"), "arguments": arguments_of(call.get("input"))}
+    return {"name": called_name(call), "arguments": arguments_of(call.get("input"))}
+
+
+def called_name(call: Mapping[str, Any]) -> str:
+    """Which tool a `tool_use` calls.
+
+    Raises:
+        ConnectorError: it does not say.
+    """
+    name = text_in(call, "name")
+    if not name.strip():
+        raise nameless()
+    return name
 
 
 def arguments_of(given: Any) -> str:
@@ -141,4 +155,4 @@ def usage_of(value: Any) -> dict[str, Any]:
 
 def _count(holder: Mapping[str, Any], name: str) -> int:
     value = holder.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -72,7 +72,7 @@ def _effort(data: Mapping[str, Any]) -> str | None:
     value = data.get("reasoning_effort")
     if value is None or value == "none":
         return None
-    if value not in _EFFORTS:
+    if not isinstance(value, str) or value not in _EFFORTS:
         raise mistyped("reasoning_effort", f"`none`, {', '.join(f'`{name}`' for name in _EFFORTS)}")
     return _EFFORTS[value]
 

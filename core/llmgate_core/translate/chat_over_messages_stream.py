@@ -14,7 +14,7 @@ from ..dialects.failures import reported_error
 from ..errors import ConnectorError
 from ..sse import Event, join
 from ..wire import Body, JsonError, encode
-from .chat_over_messages_reply import Manner, arguments_of, finish_of, usage_of
+from .chat_over_messages_reply import Manner, arguments_of, called_name, finish_of, text_in, usage_of
 
 DONE = b"data: [DONE]\n\n"
 
@@ -41,6 +41,7 @@ class ChatStream:
         self._manner = manner
         self._envelope: dict[str, Any] | None = None
         self._calls: dict[Any, _Call] = {}  # the open ones by the index of their block
+        self._others: set[int] = set()  # open blocks that are no calls
         self._count = 0
         self._reason: Any = None
         self._usage: dict[str, Any] = {}
@@ -94,6 +95,7 @@ class ChatStream:
         block = _member(data, "content_block")
         if block.get("type") == "tool_use":
             return self._call_start(data.get("index"), block)
+        self._others.add(_key(data.get("index")))
         return self._say(block)
 
     def _block_delta(self, data: dict[str, Any]) -> bytes:
@@ -103,7 +105,9 @@ class ChatStream:
         return self._say(delta)
 
     def _block_stop(self, data: dict[str, Any]) -> bytes:
-        call = self._calls.pop(_key(data.get("index")), None)
+        index = _key(data.get("index"))
+        self._others.discard(index)
+        call = self._calls.pop(index, None)
         if call is None or call.has_arguments:
             return b""
         return self._call_delta(call, {"arguments": arguments_of(call.given)})
@@ -127,15 +131,15 @@ class ChatStream:
     def _say(self, part: Mapping[str, Any]) -> bytes:
         """The text that a block begins with, or that a delta adds; signatures and citations have no place in chat."""
         for name, told in (("text", "content"), ("thinking", "reasoning_content")):
-            if part.get("type") in (name, f"{name}_delta") and part.get(name):
-                return self._chunk({told: part[name]})
+            if part.get("type") in (name, f"{name}_delta") and (text := text_in(part, name)):
+                return self._chunk({told: text})
         return b""
 
     def _call_start(self, index: Any, block: Mapping[str, Any]) -> bytes:
         call = _Call(self._count, block.get("input"))
         self._calls[_key(index)] = call
         self._count += 1
-        function = {"name": block.get("name"), "arguments": ""}
+        function = {"name": called_name(block), "arguments": ""}
         if self._manner.legacy:
             return self._call_delta(call, function)
         first = {"index": call.index, "id": block.get("id"), "type": "function", "function": function}
@@ -143,10 +147,14 @@ class ChatStream:
 
     def _arguments(self, index: Any, text: Any) -> bytes:
         call = self._calls.get(_key(index))
+        if call is None and _key(index) in self._others:  # a tool that the upstream runs itself
+            return b""
         if call is None:
             raise ConnectorError("protocol", "the upstream's stream has a tool's input for a block that is no call")
         if not text:
             return b""
+        if not isinstance(text, str):
+            raise ConnectorError("protocol", "the upstream's stream has a tool's input that is no text")
         call.has_arguments = True
         return self._call_delta(call, {"arguments": text})
 

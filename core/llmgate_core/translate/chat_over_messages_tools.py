@@ -100,9 +100,9 @@ def _choice(data: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str] | N
     return {"type": "tool", "name": text_of(function, "name", f"{field}.function")}, None
 
 
-def _choice_by_word(word: str, field: str) -> dict[str, Any]:
+def _choice_by_word(word: Any, field: str) -> dict[str, Any]:
     words = {"auto": "auto", "none": "none", "required": "any", "any": "any"}
-    if word not in words:
+    if not isinstance(word, str) or word not in words:
         raise mistyped(field, "`auto`, `none`, `required` or an object")
     return {"type": words[word]}
 
