@@ -132,6 +132,11 @@ def test_who_speaks_of_functions_is_told_one_call_so() -> None:
     assert deltas == [{"function_call": {"name": "f", "arguments": ""}}, {"function_call": {"arguments": "{}"}}]
 
 
+def test_a_reason_is_an_end_without_message_stop_too() -> None:
+    events = [START, *call(0, "f", input={"a": 1})[:-1], ended("tool_use", output_tokens=11)]
+    assert told(written(events), WITH_USAGE) == told(written([*events, STOP]), WITH_USAGE)
+
+
 def test_what_comes_after_the_end_does_not_count() -> None:
     whole = written([START, ended(), STOP])
     assert told(whole + b"data: [DONE]\n\n" + whole) == told(whole)
@@ -174,7 +179,7 @@ def test_input_of_a_tool_that_the_upstream_runs_itself_is_passed_over() -> None:
             "input that is no text",
         ),
         (b"", "protocol", "ended before the answer was complete"),
-        (written([START, ended()]), "protocol", "ended before the answer was complete"),
+        (written([START, *call(0, "f", "{")]), "protocol", "ended before the answer was complete"),
         (written([START, START]), "protocol", "a second message"),
         (written([ended()]), "protocol", "begins with `message_delta`"),
         (written([START, delta(0, "input_json_delta", partial_json="{")]), "protocol", "a block that is no call"),
@@ -309,7 +314,7 @@ def test_every_chunk_keeps_the_rules(answer: tuple[list[dict[str, Any]], dict[st
 def test_a_stream_that_breaks_off_is_never_taken_for_whole(
     answer: tuple[list[dict[str, Any]], dict[str, Any]], data: st.DataObject
 ) -> None:
-    events = answer[0][: data.draw(st.integers(0, len(answer[0]) - 1))]
+    events = answer[0][: data.draw(st.integers(0, len(answer[0]) - 2))]  # `message_delta` is an end
     stream = translate(Body(encode(REQUEST))).stream()
     out = b"".join(map(stream.feed, Parser().feed(written(events))))
     with pytest.raises(ConnectorError) as caught:

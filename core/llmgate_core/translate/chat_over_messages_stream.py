@@ -73,9 +73,11 @@ class ChatStream:
 
     def end(self) -> bytes:
         """See `StreamTranslation`."""
-        if not self._is_complete:
+        if self._is_complete:
+            return b""
+        if not self._reason:
             raise ConnectorError("protocol", "the upstream's stream ended before the answer was complete")
-        return b""
+        return self._complete()
 
     def failed(self, error: Exception, *, context: str = "") -> bytes:
         """See `StreamTranslation`."""
@@ -118,6 +120,10 @@ class ChatStream:
         return b""
 
     def _message_stop(self, data: dict[str, Any]) -> bytes:
+        return self._complete()
+
+    def _complete(self) -> bytes:
+        """The end of the answer; its reason says that there is one, also where `message_stop` is missing."""
         self._is_complete = True
         rest = b"".join(self._block_stop({"index": index}) for index in list(self._calls))
         finish = self._chunk({}, finish_of(self._reason, self._count > 0, self._manner))
