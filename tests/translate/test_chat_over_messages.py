@@ -137,6 +137,14 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "one stop": asks(stop="END"),
     "several stops": asks(stop=["a", "", "b"]),
     **{f"reasoning_effort {word}": asks(reasoning_effort=word) for word in ("none", "minimal", "high", "xhigh")},
+    "ends": asks(stop=["\n", "", "END\n"]),
+    "a call is demanded where there are no tools": asks(tool_choice="required"),
+    "a tool is demanded that is not offered": asks(
+        tools=[WEATHER], tool_choice={"type": "function", "function": {"name": "news"}}
+    ),
+    "no tool is allowed": asks(
+        tools=[WEATHER], tool_choice={"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": []}}
+    ),
     "thinking and sampling": asks(reasoning_effort="low", temperature=0.3, top_p=0.5, top_k=7),
     "thinking and harmless sampling": asks(reasoning_effort="low", temperature=1, top_p=0.97),
     "effort where a tool has to be called": asks(

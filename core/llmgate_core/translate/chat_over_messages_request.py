@@ -53,7 +53,7 @@ def request_of(body: Body, default_max_tokens: int, losses: Losses) -> dict[str,
     tools = tools_of(data, conversation.called, losses)
     situation = Situation(must_call(tools), conversation.ends_with_result)
     sampling = sampling_of(data, situation, default_max_tokens, losses)
-    told = {"model": data.get("model"), **_said(conversation), **tools, **sampling, **_ends(data)}
+    told = {"model": data.get("model"), **_said(conversation), **tools, **sampling, **_ends(data, losses)}
     _set_format(told, data.get("response_format"), losses)
     told.update(_service(data, losses))
     if data.get("stream") is True:
@@ -87,12 +87,13 @@ def _said(conversation: Conversation) -> dict[str, Any]:
     return {**system, "messages": conversation.messages}
 
 
-def _ends(data: Mapping[str, Any]) -> dict[str, Any]:
+def _ends(data: Mapping[str, Any], losses: Losses) -> dict[str, Any]:
     stop = data.get("stop")
     texts = [stop] if isinstance(stop, str) else stop or []
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise mistyped("stop", "a string or an array of strings")
-    ends = [text for text in texts if text]
+    ends = [text for text in texts if text.strip()]
+    losses.add_if(len(ends) < len(texts), "stop")
     return {"stop_sequences": ends} if ends else {}
 
 

@@ -41,6 +41,7 @@ LOSSES: Mapping[str, str] = {
     "response_format.options": "Of a JSON schema, only the schema itself is told; it is enforced, `strict` or not.",
     "seed": "Answers cannot be repeated.",
     "service_tier": "Messages knows `auto` and `default` alone.",
+    "stop": "A text of white space alone does not end the answer; Messages refuses it.",
     "store": "Nothing is stored.",
     "stream_options": "The stream is sent as it is, without obfuscation.",
     "temperature": "Above 1 it is sent as 1, the highest that Messages takes; where the model thinks, it is left out "
@@ -48,6 +49,7 @@ LOSSES: Mapping[str, str] = {
     "thinking_budget": "Messages takes at least 1024 tokens, and fewer than `max_tokens`: a smaller or larger budget "
     "is moved there. There is no thinking where that cannot be, where a tool has to be called, or after a tool's "
     "result, as Messages then wants back what was thought before.",
+    "tool_choice": "A tool that is not offered cannot be demanded; the model chooses.",
     "tools.options": "Of a tool, its name, description and parameters are told.",
     "tools.strict": "Arguments that keep to the tool's schema are likely, and nobody enforces it.",
     "tools.unknown": "Tools of a type that nobody here knows, such as those that OpenAI runs itself, are not offered.",

@@ -24,12 +24,17 @@ def tools_of(data: Mapping[str, Any], called: tuple[str, ...], losses: Losses) -
         RequestError: a tool or a choice cannot be said, and must not be left out.
     """
     tools = _defined(data, losses)
-    if not tools:
-        told = [{"name": name, "input_schema": {"type": "object"}} for name in called]
-        return {"tools": told, "tool_choice": {"type": "none"}} if told else {}
     choice, allowed = _choice(data)
     if allowed is not None:
         tools = [tool for tool in tools if tool["name"] in allowed]
+    if choice["type"] in ("any", "tool") and not any(
+        tool["name"] == choice.get("name", tool["name"]) for tool in tools
+    ):
+        losses.add("tool_choice")
+        choice = {"type": "auto"}
+    if not tools:
+        told = [{"name": name, "input_schema": {"type": "object"}} for name in called]
+        return {"tools": told, "tool_choice": {"type": "none"}} if told else {}
     alone = data.get("parallel_tool_calls") is False or is_legacy(data)
     if alone and choice["type"] != "none":
         choice["disable_parallel_tool_use"] = True
