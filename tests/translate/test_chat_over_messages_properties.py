@@ -44,7 +44,7 @@ def attempted(request: dict[str, Any]) -> ChatOverMessages | RequestError:
         return error
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(MEMBERS), ANYTHING, max_size=6),
     st.lists(st.dictionaries(st.sampled_from(OF_A_MESSAGE), st.sampled_from(ROLES) | ANYTHING, max_size=5), max_size=4),
@@ -138,7 +138,7 @@ def marks(value: Any) -> set[str]:
     return set(MARK.findall(json.dumps(value, ensure_ascii=False)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(requests())
 def test_nothing_is_lost_without_a_word(request_: dict[str, Any]) -> None:
     found = translate(Body(encode(request_)))
@@ -146,7 +146,7 @@ def test_nothing_is_lost_without_a_word(request_: dict[str, Any]) -> None:
     assert {mark.split("-")[2] for mark in missing} <= set(found.lost)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(requests())
 def test_the_conversation_is_as_messages_wants_it(request_: dict[str, Any]) -> None:
     messages = translate(Body(encode(request_))).body.data["messages"]
@@ -164,7 +164,7 @@ def test_the_conversation_is_as_messages_wants_it(request_: dict[str, Any]) -> N
     assert not calls
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.sampled_from(MEMBERS), ANYTHING)
 def test_any_value_of_any_member_is_translated_or_refused(name: str, value: Any) -> None:
     """Beside a conversation that is fit, which a random one hardly ever is."""

@@ -279,7 +279,7 @@ def essence(completion: dict[str, Any]) -> dict[str, Any]:
     return {**said, "calls": calls, "finish": choice["finish_reason"], "usage": completion.get("usage")}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(answers(), st.lists(st.integers(1, 40), max_size=30), st.booleans())
 def test_any_stream_says_what_the_plain_answer_says(
     answer: tuple[list[dict[str, Any]], dict[str, Any]], sizes: list[int], with_usage: bool
@@ -294,7 +294,7 @@ def test_any_stream_says_what_the_plain_answer_says(
     assert wanted["content"] == "".join(one["text"] for one in plain["content"] if one["type"] == "text")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(answers())
 def test_every_chunk_keeps_the_rules(answer: tuple[list[dict[str, Any]], dict[str, Any]]) -> None:
     *found, last = chunks(told(written(answer[0]), WITH_USAGE))

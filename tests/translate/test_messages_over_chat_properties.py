@@ -238,7 +238,7 @@ def check_message(message: Message, said: Said) -> None:
     assert message.usage.output_tokens == usage["completion_tokens"]
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=125, deadline=None)
 @given(said=chat_streams(), places=PLACES, done=st.booleans())
 def test_any_chat_stream_is_a_message_to_the_sdk(sdk: Reader, said: Said, places: list[int], done: bool) -> None:
     answer = told(cut(sse(said.chunks, done=done), places))
@@ -250,7 +250,7 @@ def test_any_chat_stream_is_a_message_to_the_sdk(sdk: Reader, said: Said, places
     check_message(sdk.read(answer), said)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(said=chat_streams(), places=PLACES, until=st.integers(0, 10_000), fault=st.sampled_from([b"", b"error", b"{"]))
 def test_any_broken_stream_is_told_as_a_failure(
     sdk: Reader, said: Said, places: list[int], until: int, fault: bytes
@@ -266,7 +266,7 @@ def test_any_broken_stream_is_told_as_a_failure(
         sdk.read(answer)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(said=chat_streams())
 def test_a_plain_answer_says_what_the_stream_says(said: Said) -> None:
     calls = [
@@ -282,7 +282,7 @@ def test_a_plain_answer_says_what_the_stream_says(said: Said) -> None:
     check_message(Message.model_validate_json(way().reply(answer), strict=True), said)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.binary(max_size=30) | JSON.map(lambda value: b"data: %b\n\n" % json.dumps(value).encode()), max_size=5)
 )
@@ -406,7 +406,7 @@ TOP: Mapping[str, st.SearchStrategy[Any]] = {
 }
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(conversations(), st.fixed_dictionaries({}, optional=TOP))
 def test_nothing_is_lost_in_silence(conversation: list[dict[str, Any]], top: dict[str, Any]) -> None:
     request = {"model": "m", "max_tokens": 9, "messages": conversation, **top}
@@ -463,7 +463,7 @@ JUNK = st.recursive(
 NAMES = ("system", "messages", "tools", "tool_choice", "thinking", "output_config", "output_format", "stop_sequences")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.dictionaries(st.sampled_from(NAMES), JUNK, max_size=5))
 def test_any_junk_is_translated_or_a_400(members: dict[str, Any]) -> None:
     request = {"model": "m", "messages": [{"role": "user", "content": "x"}], **members}

@@ -179,7 +179,7 @@ def expected_call(name: str, arguments: str, is_cut: bool) -> tuple[Any, ...]:
     return ("function_call", *NAMES[name], arguments or ("" if is_cut else "{}"))
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=125, deadline=None)
 @given(
     SCRIPT,
     st.lists(st.sampled_from(list(NAMES)), min_size=4, max_size=4),
@@ -224,7 +224,7 @@ def dones(data: bytes) -> list[dict[str, Any]]:
     return [json.loads(event.data) for event in Parser().feed(data) if event.event == "response.output_item.done"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(SCRIPT, st.integers(0, 20), st.sampled_from(["frame", "cut off", "nonsense"]), PLACES)
 def test_any_stream_that_fails_says_so_and_runs_no_half_call(
     script: list[Any], after: int, how: str, places: list[int]
@@ -248,7 +248,7 @@ def test_any_stream_that_fails_says_so_and_runs_no_half_call(
     assert stream.failed(failure) == b""
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.fixed_dictionaries({}, optional={"reasoning_content": TEXT, "content": TEXT, "refusal": TEXT}),
     st.lists(st.sampled_from(list(NAMES)), max_size=3),
@@ -401,7 +401,7 @@ WILD_ITEMS = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(MEMBERS, WILD_MEMBERS, conversations(), WILD_ITEMS)
 def test_any_request_is_translated_or_a_400(
     members: dict[str, Any], wild: dict[str, Any], items: list[dict[str, Any]], more: list[dict[str, Any]]
@@ -420,7 +420,7 @@ def test_any_request_is_translated_or_a_400(
     assert b"response.failed" in translation.stream().failed(ValueError())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(conversations())
 def test_any_conversation_comes_in_chats_order_and_nothing_goes_without_a_word(items: list[dict[str, Any]]) -> None:
     translation = way(input=items)
