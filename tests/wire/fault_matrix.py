@@ -337,22 +337,32 @@ Matrix = dict[bool, dict[str, dict[str, Cell]]]
 
 async def measured(at_once: int = 24) -> Matrix:
     """All cells, so many of them side by side."""
-    turns, plugins = asyncio.Semaphore(at_once), plugin_loading.load(())
+    turns = asyncio.Semaphore(at_once)
     keys = [(stream, name, how) for stream in (False, True) for name in FAULTS for how in STRATEGIES]
     async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        plugins = plugin_loading.load(())
 
-        async def cell(name: str, selector: str, stream: bool) -> Cell:
-            requests = 2 if "second" in name else 1
+        async def cell(name: str, how: str, stream: bool) -> Cell:
             async with turns:
-                return await tried(
-                    FAULTS[name], selector, stream=stream, client=client, plugins=plugins, requests=requests
-                )
+                return await one(name, how, stream=stream, client=client, plugins=plugins)
 
-        cells = await asyncio.gather(*(cell(name, STRATEGIES[how], stream) for stream, name, how in keys))
+        cells = await asyncio.gather(*(cell(name, how, stream) for stream, name, how in keys))
     matrix: Matrix = {False: {}, True: {}}
     for (stream, name, how), found in zip(keys, cells, strict=True):
         matrix[stream].setdefault(name, {})[how] = found
     return matrix
+
+
+async def one(name: str, how: str, *, stream: bool, client: httpx.AsyncClient, plugins: PluginSet) -> Cell:
+    """The cell of a fault and a strategy."""
+    requests = 2 if "second" in name else 1
+    return await tried(FAULTS[name], STRATEGIES[how], stream=stream, client=client, plugins=plugins, requests=requests)
+
+
+async def again(name: str, how: str, *, stream: bool) -> Cell:
+    """The same once more and alone, for a cell that a busy machine may have blurred."""
+    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        return await one(name, how, stream=stream, client=client, plugins=plugin_loading.load(()))
 
 
 def table(rows: Mapping[str, Mapping[str, Cell]]) -> str:
