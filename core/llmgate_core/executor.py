@@ -17,6 +17,7 @@ from .backends import Backend, Backends
 from .backoff import COME_BACK_SECONDS
 from .connectors import ModelInfo, Policy
 from .dialects import spoken
+from .dialects.fitting import fit
 from .errors import KINDS, ConnectorError
 from .observe import Redactor
 from .policies import model_limits
@@ -144,7 +145,7 @@ class Executor:
         info = backend.facts(leaf.model) or ModelInfo(leaf.model)
         lost: Sequence[str] = ()
         if translation is not None:
-            fitted, refused = dialect.fitted(request.body, info.refuses)
+            fitted, refused = fit(request.body, info.refuses, dialect.params, dialect.placed)
             request, lost = replace(request, body=fitted), (*translation.lost, *refused)
         excluding = [name for group in info.excludes for name in group]
         own = dialect.params(request.body, [*backend.default_params, *excluding])

@@ -7,7 +7,7 @@ Source: OpenAI's API reference, and what strict clients demand of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ..errors import KINDS, ConnectorError, RequestError
@@ -16,7 +16,6 @@ from ..wire import Body, JsonError, decode, encode
 from .answers import headers_of, internal, with_context
 from .chat_stream import MEANINGFUL, StreamWatch, is_error
 from .failures import answer_status, reported_error, retry_after, upstream_error
-from .fitting import fit
 from .requests import EMPTY_LIST, check_objects, is_stream, parsed, selector_in
 from .spoken import ErrorAnswer, ReadRequest
 
@@ -29,7 +28,6 @@ __all__ = [
     "error_answer",
     "error_event",
     "first_event_error",
-    "fitted",
     "is_refused",
     "params",
     "passed",
@@ -142,11 +140,6 @@ def is_refused(name: str, refused: Collection[str]) -> bool:
 def passed(body: Body) -> Body:
     """A caller's own body, as it is: nothing of the gateway's can be in it."""
     return body
-
-
-def fitted(body: Body, refused: Collection[str] = ()) -> tuple[Body, Sequence[str]]:
-    """A translated body without what the model refuses; see `fitting.fit`."""
-    return fit(body, refused, params, placed)
 
 
 # --- the reply ----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ Source: Anthropic's API reference, the types of anthropic-python 2.14, and what 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ..errors import ConnectorError, RequestError
@@ -16,7 +16,6 @@ from ..wire import Body, JsonError, encode
 from . import chat
 from .answers import headers_of, internal, with_context
 from .failures import answer_status, reported_error, retry_after, upstream_error
-from .fitting import fit
 from .messages_stream import MEANINGFUL, StreamWatch, is_error
 from .requests import check_objects, is_stream, parsed, selector_in
 from .spoken import ErrorAnswer, ReadRequest
@@ -30,7 +29,6 @@ __all__ = [
     "error_answer",
     "error_event",
     "first_event_error",
-    "fitted",
     "has_no_place",
     "params",
     "passed",
@@ -192,11 +190,6 @@ def _signed(message: dict[str, Any]) -> dict[str, Any]:
         return message
     kept = [block for block in content if not (isinstance(block, dict) and block.get("signature") == SIGNATURE)]
     return {**message, "content": kept}
-
-
-def fitted(body: Body, refused: Collection[str] = ()) -> tuple[Body, Sequence[str]]:
-    """A translated body without what the model refuses; see `fitting.fit`."""
-    return fit(body, refused, params, placed)
 
 
 # --- the reply ----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ model or a user wrote.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 
 MAX_LINE = 1024 * 1024
 """Bytes of an unfinished line that are kept; a longer line is looked at in pieces."""
@@ -19,7 +20,7 @@ ERROR_NAME = re.compile(rb"(?:\A|[\r\n])event: ?error[ \t]*[\r\n]")
 _ENDED = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}\Z")
 
 
-class PassingLines:
+class PassingLines(ABC):
     """Takes a stream's chunks, cut anywhere, and shows whole lines to `look`."""
 
     def __init__(self) -> None:
@@ -51,9 +52,9 @@ class PassingLines:
         if end < len(chunk):
             self._keep(chunk[end:])
 
+    @abstractmethod
     def look(self, lines: bytes) -> None:
         """Takes note of some lines; of a line that is too long, pieces come one after the other."""
-        raise NotImplementedError
 
     def _keep(self, piece: bytes) -> None:
         self._line.append(piece)

@@ -7,7 +7,7 @@ Source: OpenAI's API reference, the types of openai-python 3.54, and what Codex 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ..errors import ConnectorError, RequestError
@@ -15,7 +15,7 @@ from ..sse import Parser, join
 from ..wire import Body, JsonError, decode, encode
 from .chat import PARAMETERS, error_answer
 from .failures import reported_error, retry_after, upstream_error
-from .fitting import fit
+from .requests import is_stream, mistyped, parsed, required, selector_in
 from .responses_stream import MEANINGFUL, StreamWatch, failure_in, reported
 from .spoken import ReadRequest
 
@@ -27,7 +27,6 @@ __all__ = [
     "error_answer",
     "error_event",
     "first_event_error",
-    "fitted",
     "has_no_place",
     "input_items",
     "params",
@@ -53,23 +52,10 @@ def read_request(data: bytes) -> ReadRequest:
     Raises:
         RequestError: 400; says what is wrong and where, `param` names the member at fault.
     """
-    try:
-        body = Body.parse(data)
-    except JsonError as error:
-        raise RequestError(f"the request's body is not usable JSON: {error}", code="invalid_json") from None
-    selector = _selector(body)
+    body = parsed(data)
+    selector = selector_in(body)
     _check_input(body)
-    return ReadRequest(body, selector, _stream(body))
-
-
-def _selector(body: Body) -> str:
-    raw = _required(body, "model")
-    if not raw.startswith(b'"'):
-        raise _mistyped("model", "a string")
-    selector: str = body.get("model")
-    if not selector.strip():
-        raise RequestError("`model` is empty; name a model", code="invalid_value", param="model")
-    return selector
+    return ReadRequest(body, selector, is_stream(body))
 
 
 _ELSEWHERE = ("previous_response_id", "conversation", "prompt")
@@ -79,32 +65,14 @@ _ELSEWHERE = ("previous_response_id", "conversation", "prompt")
 def _check_input(body: Body) -> None:
     if "input" not in body and any(body.raw(name) not in (None, b"null") for name in _ELSEWHERE):
         return
-    raw = _required(body, "input")
+    raw = required(body, "input")
     if raw.startswith(b'"'):
         return
     if not raw.startswith(b"["):
-        raise _mistyped("input", "a string or an array of objects")
+        raise mistyped("input", "a string or an array of objects")
     wrong = body.first_non_object("input")
     if wrong is not None:
-        raise _mistyped(f"input[{wrong}]", "an object")
-
-
-def _stream(body: Body) -> bool:
-    raw = body.raw("stream")
-    if raw not in (b"true", b"false", b"null", None):
-        raise _mistyped("stream", "`true` or `false`")
-    return raw == b"true"
-
-
-def _required(body: Body, name: str) -> bytes:
-    raw = body.raw(name)
-    if raw is None:
-        raise RequestError(f"`{name}` is missing", code="missing_required_parameter", param=name)
-    return raw
-
-
-def _mistyped(name: str, wanted: str) -> RequestError:
-    return RequestError(f"`{name}` must be {wanted}", code="invalid_type", param=name)
+        raise mistyped(f"input[{wrong}]", "an object")
 
 
 def input_items(value: Any) -> list[dict[str, Any]]:
@@ -182,11 +150,6 @@ def placed(values: Mapping[str, Any], body: Body, refused: Collection[str] = ())
 def passed(body: Body) -> Body:
     """A caller's own body, as it is: nothing of the gateway's can be in it."""
     return body
-
-
-def fitted(body: Body, refused: Collection[str] = ()) -> tuple[Body, Sequence[str]]:
-    """A translated body without what the model refuses; see `fitting.fit`."""
-    return fit(body, refused, params, placed)
 
 
 # --- the reply ----------------------------------------------------------------------------------------------

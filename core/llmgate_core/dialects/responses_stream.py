@@ -13,11 +13,7 @@ from typing import Any
 from ..errors import ConnectorError
 from ..wire import Body, JsonError, decode, encode, value_end
 from .failures import reported_error
-
-MAX_LINE = 1024 * 1024
-"""Bytes of an unfinished line that are kept; a longer line is looked at in pieces."""
-
-_OVERLAP = 64
+from .passing import DATA, ERROR_NAME, PassingLines
 
 _END = rb'"type"\s*+:\s*+"response\.(?:completed|incomplete|failed)"'
 _FINISH = re.compile(_END)
@@ -25,9 +21,6 @@ _FINISH_FIRST = re.compile(rb"(?:\A|[\r\n])data: ?\{\s*+" + _END)
 _DONE = re.compile(rb"(?:\A|[\r\n])data: ?\[DONE\]")
 _USAGE = re.compile(rb'"usage"\s*+:\s*+(?=\{\s*+"[a-z_]*tokens)')
 _SEQUENCE = re.compile(rb'"sequence_number"\s*+:\s*+([0-9]{1,15})')
-_ERROR_NAME = re.compile(rb"(?:\A|[\r\n])event: ?error[ \t]*[\r\n]")
-_DATA = re.compile(rb"(?:\A|[\r\n])data:([^\r\n]*)")
-_ENDED = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}\Z")
 
 MEANINGFUL = re.compile(
     rb'"delta"\s*+:\s*+"(?:[ ]|\\[nrt])*+[^"]'
@@ -36,7 +29,7 @@ MEANINGFUL = re.compile(
 """Matches what a caller would miss: text that is not blank, a call of a tool, an item that is complete."""
 
 
-class StreamWatch:
+class StreamWatch(PassingLines):
     """Watches a stream that passes; `feed` it every chunk, cut anywhere.
 
     Everything is told as of the last complete line.
@@ -49,21 +42,14 @@ class StreamWatch:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.finished = False
         self.done = False
         self.error = False
         self.meaningful = False
-        self._line: list[bytes] = []  # pieces of the line that has not ended yet
-        self._size = 0
-        self._last = b"\n\n"
         self._sequence_text = b""
         self._usage_text: bytes | None = None
         self._usage: dict[str, Any] | None = None
-
-    @property
-    def at_boundary(self) -> bool:
-        """Whether the last event is complete, so that another one may be appended."""
-        return _ENDED.search(self._last) is not None
 
     @property
     def usage(self) -> dict[str, Any] | None:
@@ -79,35 +65,8 @@ class StreamWatch:
         found = _SEQUENCE.findall(self._sequence_text)
         return int(found[-1]) + 1 if found else 0
 
-    def feed(self, chunk: bytes) -> None:
-        """Takes note of one chunk; the cost is a few searches in its bytes."""
-        if not chunk:
-            return
-        self._last = chunk[-4:] if len(chunk) >= 4 else (self._last + chunk)[-4:]
-        end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r")) + 1
-        if not end:
-            self._keep(chunk)
-            return
-        if not self._line and end == len(chunk):
-            self._look(chunk)
-            return
-        lines = b"".join([*self._line, chunk[:end]])
-        self._line.clear()
-        self._size = 0
-        self._look(lines)
-        if end < len(chunk):
-            self._keep(chunk[end:])
-
-    def _keep(self, piece: bytes) -> None:
-        self._line.append(piece)
-        self._size += len(piece)
-        if self._size > MAX_LINE:
-            part = b"".join(self._line)
-            self._look(part)
-            self._line = [b" " + part[-_OVERLAP:]]  # the space: what follows does not begin a line
-            self._size = _OVERLAP
-
-    def _look(self, lines: bytes) -> None:
+    def look(self, lines: bytes) -> None:
+        """See `PassingLines`."""
         if not self.finished:
             self.finished = self.done = _has_end(lines)
         if not self.meaningful:
@@ -134,7 +93,7 @@ def _has_end(lines: bytes) -> bool:
     if not any(word in lines for word in _END_WORDS) or not _FINISH.search(lines):
         return False
     return _FINISH_FIRST.search(lines) is not None or any(
-        _type(data) in _ENDS for data in _DATA.findall(lines) if _FINISH.search(data)
+        _type(data) in _ENDS for data in DATA.findall(lines) if _FINISH.search(data)
     )
 
 
@@ -150,11 +109,11 @@ def _type(data: bytes) -> Any:
 
 
 def _has_error(lines: bytes) -> bool:
-    if b"error" in lines and _ERROR_NAME.search(lines):
+    if b"error" in lines and ERROR_NAME.search(lines):
         return True
     if not _may_fail(lines):
         return False
-    return any(failure_in("message", data) for data in _DATA.findall(lines) if _may_fail(data))
+    return any(failure_in("message", data) for data in DATA.findall(lines) if _may_fail(data))
 
 
 def _may_fail(text: bytes) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -79,10 +79,6 @@ class Spoken(Protocol):
     @property
     def passed(self) -> Callable[[Body], Body]:
         """A caller's own body without what only the gateway can have put there; mostly the same."""
-
-    @property
-    def fitted(self) -> Callable[[Body, Collection[str]], tuple[Body, Sequence[str]]]:
-        """A translated body without parameters that the model refuses, and the names of what is lost."""
 
     @property
     def read_reply(self) -> Callable[[bytes], dict[str, Any] | None]:

@@ -63,6 +63,8 @@ class Responses(Endpoint):
             RequestError: 400 `previous_response_not_found`.
         """
         previous = request.body.get("previous_response_id")
+        if previous is None and not len(self._gateway.conversations):  # nothing that it could refer to
+            return request
         given = responses.input_items(request.body.get("input"))
         items = self._gateway.conversations.resolved(given, request.caller)
         if previous is not None:

@@ -14,8 +14,9 @@ from ..errors import RequestError
 from ..wire import Body, JsonError, encode
 from .chat_over_messages_reply import Manner, completion_of
 from .chat_over_messages_request import asks_for_usage, request_of, wants_legacy
-from .chat_over_messages_rules import LOSSES, Losses
+from .chat_over_messages_rules import LOSSES
 from .chat_over_messages_stream import ChatStream
+from .losses import Losses
 
 __all__ = ["DEFAULT_MAX_TOKENS", "LOSSES", "ChatOverMessages", "translate"]
 
@@ -44,7 +45,7 @@ def translate(
     Raises:
         RequestError: 400; something in it cannot be said and must not be left out, `param` names it.
     """
-    losses = Losses()
+    losses = Losses(LOSSES)
     try:
         told = Body(encode(request_of(body, default_max_tokens, losses)))
     except JsonError as error:

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..wire import JsonError, decode
 from .chat_over_messages_parts import Block
-from .chat_over_messages_rules import Losses, is_set, object_of, objects_of, text_of, unsupported
+from .chat_over_messages_rules import is_set, lose_beside
+from .losses import Losses, object_of, objects_in, text_in, unsupported
 
 _UNFIT = re.compile(r"[^a-zA-Z0-9_-]")
 _CALL_MEMBERS = frozenset({"id", "type", "function", "custom", "index"})
@@ -48,10 +49,10 @@ def calls_of(message: Mapping[str, Any], field: str, ids: CallIds, losses: Losse
         RequestError: a call is none.
     """
     blocks = []
-    for place, call in enumerate(objects_of(message.get("tool_calls"), f"{field}.tool_calls")):
+    for place, call in enumerate(objects_in(message.get("tool_calls"), f"{field}.tool_calls")):
         where = f"{field}.tool_calls[{place}]"
-        losses.add_beside(call, _CALL_MEMBERS, "messages.options")
-        blocks.append(_call(call, where, ids.of_call(text_of(call, "id", where)), losses))
+        lose_beside(losses, call, _CALL_MEMBERS, "messages.options")
+        blocks.append(_call(call, where, ids.of_call(text_in(call, "id", where)), losses))
     if is_set(legacy := message.get("function_call")):
         where = f"{field}.function_call"
         blocks.append(_called(object_of(legacy, where), where, ids.of_call(where), losses))
@@ -62,8 +63,8 @@ def _call(call: Mapping[str, Any], field: str, id: str, losses: Losses) -> Block
     sort = call.get("type", "function")
     if sort == "custom":
         custom = object_of(call.get("custom"), f"{field}.custom")
-        losses.add_beside(custom, _CALLED_MEMBERS, "messages.options")
-        name = text_of(custom, "name", f"{field}.custom")
+        lose_beside(losses, custom, _CALLED_MEMBERS, "messages.options")
+        name = text_in(custom, "name", f"{field}.custom")
         return {"type": "tool_use", "id": id, "name": name, "input": {"input": custom.get("input")}}
     if sort != "function":
         raise unsupported(f"{field}.type", "must be `function` or `custom`")
@@ -71,8 +72,8 @@ def _call(call: Mapping[str, Any], field: str, id: str, losses: Losses) -> Block
 
 
 def _called(function: Mapping[str, Any], field: str, id: str, losses: Losses) -> Block:
-    losses.add_beside(function, _CALLED_MEMBERS, "messages.options")
-    name = text_of(function, "name", field)
+    lose_beside(losses, function, _CALLED_MEMBERS, "messages.options")
+    name = text_in(function, "name", field)
     return {"type": "tool_use", "id": id, "name": name, "input": _input(function.get("arguments"), losses)}
 
 

@@ -11,8 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..dialects.requests import mistyped
 from ..errors import RequestError
-from .chat_over_messages_rules import Losses, is_set, mistyped, object_of, objects_of, text_of, unsupported
+from .chat_over_messages_rules import is_set, lose_beside
+from .losses import Losses, object_of, objects_in, text_in, unsupported
 
 Block = dict[str, Any]
 """One content block."""
@@ -39,7 +41,7 @@ def blocks_of(content: Any, field: str, losses: Losses) -> list[Block]:
     if content is not None and not isinstance(content, list):
         raise mistyped(field, "a string or an array of parts")
     blocks = []
-    for place, part in enumerate(objects_of(content, field)):
+    for place, part in enumerate(objects_in(content, field)):
         blocks += _blocks_of_part(part, f"{field}[{place}]", losses)
     return blocks
 
@@ -54,18 +56,18 @@ def text_blocks(text: str, losses: Losses) -> list[Block]:
 
 def _blocks_of_part(part: Mapping[str, Any], field: str, losses: Losses) -> list[Block]:
     losses.add_if(is_set(part.get("prompt_cache_breakpoint")), "prompt_cache")
-    sort = text_of(part, "type", field)
+    sort = text_in(part, "type", field)
     if sort == "text":
-        losses.add_beside(part, _TEXT_MEMBERS, "messages.options")
-        blocks = text_blocks(text_of(part, "text", field), losses)
+        lose_beside(losses, part, _TEXT_MEMBERS, "messages.options")
+        blocks = text_blocks(text_in(part, "text", field), losses)
     elif sort == "refusal":
-        losses.add_beside(part, _REFUSAL_MEMBERS, "messages.options")
-        blocks = text_blocks(text_of(part, "refusal", field), losses)
+        lose_beside(losses, part, _REFUSAL_MEMBERS, "messages.options")
+        blocks = text_blocks(text_in(part, "refusal", field), losses)
     elif sort == "image_url":
-        losses.add_beside(part, _IMAGE_MEMBERS, "messages.options")
+        lose_beside(losses, part, _IMAGE_MEMBERS, "messages.options")
         blocks = [_image(part.get("image_url"), f"{field}.image_url", losses)]
     elif sort == "file":
-        losses.add_beside(part, _FILE_MEMBERS, "messages.options")
+        lose_beside(losses, part, _FILE_MEMBERS, "messages.options")
         blocks = [_file(object_of(part.get("file"), f"{field}.file"), f"{field}.file", losses)]
     else:
         raise unsupported(f"{field}.type", "must be `text`, `image_url` or `file`: this backend takes nothing else")
@@ -84,8 +86,8 @@ def cached(blocks: list[Block], holder: Mapping[str, Any], losses: Losses) -> li
 def _image(value: Any, field: str, losses: Losses) -> Block:
     image = {"url": value} if isinstance(value, str) else object_of(value, field)
     losses.add_if(image.get("detail") not in (None, "auto"), "messages.image_detail")
-    losses.add_beside(image, frozenset({"url", "detail"}), "messages.options")
-    url = text_of(image, "url", field)
+    lose_beside(losses, image, frozenset({"url", "detail"}), "messages.options")
+    url = text_in(image, "url", field)
     if _WEB_URL.match(url):
         return {"type": "image", "source": {"type": "url", "url": url}}
     return _of_data_url(url, f"{field}.url", "must begin with `https://`, or with `data:` and be Base64")
@@ -94,11 +96,11 @@ def _image(value: Any, field: str, losses: Losses) -> Block:
 def _file(file: Mapping[str, Any], field: str, losses: Losses) -> Block:
     if is_set(file.get("file_id")) and not is_set(file.get("file_data")):
         raise unsupported(f"{field}.file_id", "names a file at OpenAI, and this backend is another; send `file_data`")
-    losses.add_beside(file, frozenset({"file_data", "filename"}), "messages.options")
-    data = text_of(file, "file_data", field)
+    lose_beside(losses, file, frozenset({"file_data", "filename"}), "messages.options")
+    data = text_in(file, "file_data", field)
     block = _of_data_url(data, f"{field}.file_data", "must begin with `data:`, name its type and be Base64")
     if block["type"] == "document" and is_set(file.get("filename")):
-        return {**block, "title": text_of(file, "filename", field)}
+        return {**block, "title": text_in(file, "filename", field)}
     return block
 
 

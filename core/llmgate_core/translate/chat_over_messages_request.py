@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..dialects.requests import mistyped
 from ..wire import Body
-from .chat_over_messages_rules import Losses, is_set, mistyped, object_of, text_of, unsupported
+from .chat_over_messages_rules import is_set, lose_beside
 from .chat_over_messages_sampling import Situation, sampling_of
 from .chat_over_messages_tools import is_legacy, must_call, tools_of
 from .chat_over_messages_turns import Conversation, conversation_of
+from .losses import Losses, object_of, text_in, unsupported
 
 JSON_OBJECT = "Answer with one JSON object and nothing else."
 
@@ -100,7 +102,7 @@ def _ends(data: Mapping[str, Any], losses: Losses) -> dict[str, Any]:
 def _set_format(told: dict[str, Any], value: Any, losses: Losses) -> None:
     """A schema is demanded; that it should be JSON can only be asked for, at the end of the system prompt."""
     form = object_of(value, "response_format")
-    sort = text_of(form, "type", "response_format") if form else "text"
+    sort = text_in(form, "type", "response_format") if form else "text"
     if sort == "text":
         return
     if sort not in ("json_object", "json_schema"):
@@ -135,7 +137,7 @@ def _service(data: Mapping[str, Any], losses: Losses) -> dict[str, Any]:
 
 def _check_stream_options(data: Mapping[str, Any], losses: Losses) -> None:
     options = object_of(data.get("stream_options"), "stream_options")
-    losses.add_beside(options, frozenset({"include_usage"}), "stream_options")
+    lose_beside(losses, options, frozenset({"include_usage"}), "stream_options")
 
 
 def _lose(data: Mapping[str, Any], losses: Losses) -> None:

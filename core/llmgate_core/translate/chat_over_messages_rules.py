@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import RequestError
+from .losses import Losses
+from .losses import is_set as says_something
 
 LOSSES: Mapping[str, str] = {
     "audio": "How an answer should sound is left out; answers are text.",
@@ -62,90 +63,11 @@ LOSSES: Mapping[str, str] = {
 """What gets lost, by the names of `x-llmgate-lost`."""
 
 
-class Losses:
-    """What one request loses: each name once, in the order in which it was met."""
-
-    def __init__(self) -> None:
-        self._names: dict[str, None] = {}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What was lost so far."""
-        return tuple(self._names)
-
-    def add(self, name: str) -> None:
-        """Takes note of one loss.
-
-        Raises:
-            KeyError: `LOSSES` does not tell of it.
-        """
-        _ = LOSSES[name]
-        self._names[name] = None
-
-    def add_if(self, is_lost: bool, name: str) -> None:
-        """Takes note of one loss if there is one."""
-        if is_lost:
-            self.add(name)
-
-    def add_beside(self, holder: Mapping[str, Any], known: frozenset[str], name: str) -> None:
-        """Takes note of one loss if `holder` says anything beside what is `known`."""
-        self.add_if(any(is_set(value) for key, value in holder.items() if key not in known), name)
-
-
 def is_set(value: Any) -> bool:
-    """Whether a member's value says something: `null`, `false`, `{}`, `[]` and `""` do not, `0` does."""
-    return value is not None and value is not False and value not in ({}, [], "")
+    """Whether a member's value says something; here `false` does not, as it is what chat does anyway."""
+    return value is not False and says_something(value)
 
 
-def mistyped(field: str, wanted: str) -> RequestError:
-    """The refusal of a value of another type."""
-    return RequestError(f"`{field}` must be {wanted}", code="invalid_type", param=field)
-
-
-def unsupported(field: str, why: str) -> RequestError:
-    """The refusal of what has no counterpart and would make the answer a wrong one if it were left out."""
-    return RequestError(f"`{field}` {why}", code="unsupported_parameter", param=field)
-
-
-def text_of(holder: Mapping[str, Any], name: str, field: str) -> str:
-    """The text that a member must hold.
-
-    Args:
-        field: how the caller knows `holder`, such as `messages[3]`.
-
-    Raises:
-        RequestError: it is missing or something else.
-    """
-    value = holder.get(name)
-    if not isinstance(value, str):
-        raise mistyped(f"{field}.{name}", "a string")
-    return value
-
-
-def object_of(value: Any, field: str) -> dict[str, Any]:
-    """The object that a value must be; `null` counts as an empty one.
-
-    Raises:
-        RequestError: it is something else.
-    """
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise mistyped(field, "an object")
-    return value
-
-
-def objects_of(value: Any, field: str) -> list[dict[str, Any]]:
-    """The objects of an array; `null` counts as none.
-
-    Raises:
-        RequestError: it is something else.
-    """
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise mistyped(field, "an array of objects")
-    for place, element in enumerate(value):
-        if not isinstance(element, dict):
-            raise mistyped(f"{field}[{place}]", "an object")
-    return value
+def lose_beside(losses: Losses, holder: Mapping[str, Any], known: frozenset[str], name: str) -> None:
+    """Takes note of one loss if `holder` says anything beside what is `known`."""
+    losses.add_if(any(is_set(value) for key, value in holder.items() if key not in known), name)

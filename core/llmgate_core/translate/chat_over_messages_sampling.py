@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .chat_over_messages_rules import Losses, mistyped
+from ..dialects.requests import mistyped
+from .losses import Losses
 
 SMALLEST_BUDGET = 1024
 """Tokens; source: Anthropic's API reference, `thinking.budget_tokens`."""

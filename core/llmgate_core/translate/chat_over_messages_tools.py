@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .chat_over_messages_rules import Losses, is_set, mistyped, object_of, objects_of, text_of, unsupported
+from ..dialects.requests import mistyped
+from .chat_over_messages_rules import is_set, lose_beside
+from .losses import Losses, object_of, objects_in, text_in, unsupported
 
 Tool = dict[str, Any]
 
@@ -53,22 +55,22 @@ def must_call(told: Mapping[str, Any]) -> bool:
 
 def _defined(data: Mapping[str, Any], losses: Losses) -> list[Tool]:
     if is_legacy(data):
-        functions = objects_of(data["functions"], "functions")
+        functions = objects_in(data["functions"], "functions")
         return [_tool(function, f"functions[{place}]", losses) for place, function in enumerate(functions)]
     tools = []
-    for place, tool in enumerate(objects_of(data.get("tools"), "tools")):
+    for place, tool in enumerate(objects_in(data.get("tools"), "tools")):
         tools += _tools_of_one(tool, f"tools[{place}]", losses)
     return tools
 
 
 def _tools_of_one(tool: Mapping[str, Any], field: str, losses: Losses) -> list[Tool]:
-    sort = text_of(tool, "type", field)
+    sort = text_in(tool, "type", field)
     if sort == "custom":
         raise unsupported(f"{field}.type", "is `custom`, and this backend can only call functions")
     if sort != "function":
         losses.add("tools.unknown")
         return []
-    losses.add_beside(tool, _TOOL_MEMBERS, "tools.options")
+    lose_beside(losses, tool, _TOOL_MEMBERS, "tools.options")
     found = _tool(object_of(tool.get("function"), f"{field}.function"), f"{field}.function", losses)
     cache = tool.get("cache_control")
     return [{**found, "cache_control": cache} if is_set(cache) else found]
@@ -76,10 +78,10 @@ def _tools_of_one(tool: Mapping[str, Any], field: str, losses: Losses) -> list[T
 
 def _tool(function: Mapping[str, Any], field: str, losses: Losses) -> Tool:
     losses.add_if(is_set(function.get("strict")), "tools.strict")
-    losses.add_beside(function, _FUNCTION_MEMBERS, "tools.options")
-    told: Tool = {"name": text_of(function, "name", field)}
+    lose_beside(losses, function, _FUNCTION_MEMBERS, "tools.options")
+    told: Tool = {"name": text_in(function, "name", field)}
     if is_set(function.get("description")):
-        told["description"] = text_of(function, "description", field)
+        told["description"] = text_in(function, "description", field)
     # Messages insists on the type, which chat lets one leave out: then there are no parameters.
     schema = object_of(function.get("parameters"), f"{field}.parameters")
     return {**told, "input_schema": schema if "type" in schema else {"type": "object", **schema}}
@@ -95,14 +97,14 @@ def _choice(data: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str] | N
         return _choice_by_word(value, field), None
     choice = object_of(value, field)
     if is_legacy(data):
-        return {"type": "tool", "name": text_of(choice, "name", field)}, None
-    sort = text_of(choice, "type", field)
+        return {"type": "tool", "name": text_in(choice, "name", field)}, None
+    sort = text_in(choice, "type", field)
     if sort == "allowed_tools":
         return _allowed(object_of(choice.get(sort), f"{field}.{sort}"), f"{field}.{sort}")
     if sort != "function":
         raise unsupported(f"{field}.type", "must be `function` or `allowed_tools`")
     function = object_of(choice.get("function"), f"{field}.function")
-    return {"type": "tool", "name": text_of(function, "name", f"{field}.function")}, None
+    return {"type": "tool", "name": text_in(function, "name", f"{field}.function")}, None
 
 
 def _choice_by_word(word: Any, field: str) -> dict[str, Any]:
@@ -113,9 +115,9 @@ def _choice_by_word(word: Any, field: str) -> dict[str, Any]:
 
 
 def _allowed(value: Mapping[str, Any], field: str) -> tuple[dict[str, Any], frozenset[str]]:
-    tools = objects_of(value.get("tools"), f"{field}.tools")
+    tools = objects_in(value.get("tools"), f"{field}.tools")
     functions = [
         object_of(tool.get("function"), f"{field}.tools[{place}].function") for place, tool in enumerate(tools)
     ]
-    names = [text_of(one, "name", f"{field}.tools[{place}].function") for place, one in enumerate(functions)]
+    names = [text_in(one, "name", f"{field}.tools[{place}].function") for place, one in enumerate(functions)]
     return _choice_by_word(value.get("mode") or "auto", f"{field}.mode"), frozenset(names)

@@ -13,7 +13,8 @@ from typing import Any
 from ..errors import RequestError
 from .chat_over_messages_calls import CallIds, calls_of
 from .chat_over_messages_parts import Block, blocks_of, cached, text_blocks
-from .chat_over_messages_rules import Losses, is_set, objects_of, text_of, unsupported
+from .chat_over_messages_rules import is_set, lose_beside
+from .losses import Losses, objects_in, text_in, unsupported
 
 BEGIN = "(conversation begins)"
 NO_RESULT = "(no result)"
@@ -54,7 +55,7 @@ def conversation_of(value: Any, losses: Losses) -> Conversation:
     Raises:
         RequestError: something in it cannot be said and must not be left out; `param` names it.
     """
-    messages = objects_of(value, "messages")
+    messages = objects_in(value, "messages")
     count = next((place for place, one in enumerate(messages) if one.get("role") not in _SYSTEM), len(messages))
     system = [block for place in range(count) for block in _content(messages[place], f"messages[{place}]", losses)]
     turns = _Turns(losses)
@@ -72,7 +73,7 @@ def conversation_of(value: Any, losses: Losses) -> Conversation:
 def _content(message: Mapping[str, Any], where: str, losses: Losses) -> list[Block]:
     """What a user or the system says."""
     losses.add_if(is_set(message.get("name")), "messages.name")
-    losses.add_beside(message, _MEMBERS, "messages.options")
+    lose_beside(losses, message, _MEMBERS, "messages.options")
     return cached(blocks_of(message.get("content"), f"{where}.content", losses), message, losses)
 
 
@@ -127,10 +128,10 @@ class _Turns:
         losses.add_if(is_set(message.get("name")), "messages.name")
         losses.add_if(is_set(message.get("audio")), "messages.audio")
         losses.add_if(any(is_set(message.get(name)) for name in _REASONING), "messages.reasoning")
-        losses.add_beside(message, _ANSWER_MEMBERS, "messages.options")
+        lose_beside(losses, message, _ANSWER_MEMBERS, "messages.options")
         blocks = blocks_of(message.get("content"), f"{where}.content", losses)
         if is_set(message.get("refusal")):
-            blocks += text_blocks(text_of(message, "refusal", where), losses)
+            blocks += text_blocks(text_in(message, "refusal", where), losses)
         calls = calls_of(message, where, self._ids, losses)
         said = cached([*blocks, *calls], message, losses)
         if not said:
@@ -152,7 +153,7 @@ class _Turns:
         self.done.append(_turn("assistant", blocks))
 
     def _result(self, message: Mapping[str, Any], where: str) -> None:
-        self.losses.add_beside(message, _RESULT_MEMBERS, "messages.options")
+        lose_beside(self.losses, message, _RESULT_MEMBERS, "messages.options")
         id = self._answered(message, where)
         result = self._results.setdefault(id, {"type": "tool_result", "tool_use_id": id})
         if blocks := blocks_of(message.get("content"), f"{where}.content", self.losses):
@@ -163,7 +164,7 @@ class _Turns:
     def _answered(self, message: Mapping[str, Any], where: str) -> str:
         """The id of the call that a result answers; a legacy result names the function."""
         name = "tool_call_id" if message["role"] == "tool" else "name"
-        value = text_of(message, name, where)
+        value = text_in(message, name, where)
         found = self._ids.of_result(value) if name == "tool_call_id" else self._called(value)
         if found not in self._open:
             text = f"`{where}.{name}` answers no call of the assistant message before it"

@@ -34,6 +34,11 @@ class Losses:
         _ = self._known[name]
         self._names[name] = None
 
+    def add_if(self, is_lost: bool, name: str) -> None:
+        """Takes note of one loss if there is one."""
+        if is_lost:
+            self.add(name)
+
 
 def is_set(value: Any) -> bool:
     """Whether a member's value says something: `null`, `{}`, `[]` and `""` do not, `false` and `0` do."""
@@ -60,14 +65,22 @@ def text_in(holder: Mapping[str, Any], name: str, field: str) -> str:
     return value
 
 
-def object_in(holder: Mapping[str, Any], name: str, field: str) -> dict[str, Any]:
-    """The object that a member holds, an empty one where it is missing or `null`; else like `text_in`."""
-    value = holder.get(name)
+def object_of(value: Any, field: str) -> dict[str, Any]:
+    """The object that a value must be; `null` counts as an empty one.
+
+    Raises:
+        RequestError: it is something else.
+    """
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise mistyped(f"{field}.{name}" if field else name, "an object")
+        raise mistyped(field, "an object")
     return value
+
+
+def object_in(holder: Mapping[str, Any], name: str, field: str) -> dict[str, Any]:
+    """The object that a member holds, an empty one where it is missing or `null`; else like `text_in`."""
+    return object_of(holder.get(name), f"{field}.{name}" if field else name)
 
 
 def objects_in(value: Any, field: str) -> list[dict[str, Any]]:

@@ -13,9 +13,10 @@ from typing import Any
 
 from ..errors import RequestError
 from ..wire import Body, JsonError, encode
+from .losses import Losses
 from .responses_over_chat_reply import Envelope, Item, ended, items_of, reply_of
 from .responses_over_chat_request import request_of
-from .responses_over_chat_rules import LOSSES, Losses
+from .responses_over_chat_rules import LOSSES
 from .responses_over_chat_stream import ResponsesStream
 from .responses_over_chat_tools import Toolbox
 
@@ -39,7 +40,7 @@ def translate(
     Raises:
         RequestError: 400; something in it cannot be said and must not be left out, `param` names it.
     """
-    losses = Losses()
+    losses = Losses(LOSSES)
     toolbox = Toolbox(losses)
     try:
         members = request_of(body, toolbox, losses)

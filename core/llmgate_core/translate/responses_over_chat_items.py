@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..dialects.requests import mistyped
 from ..errors import RequestError
 from ..wire import encode
+from .losses import Losses, is_set, text_in
 from .responses_over_chat_parts import IMAGE_URL, collapsed, parts_of, split, text_of_parts
-from .responses_over_chat_rules import Losses, is_set, mistyped, text_of
 from .responses_over_chat_tools import LOCAL_SHELL, TOOL_SEARCH, Toolbox, arguments_of_input
 
 NO_OUTPUT = "No output was recorded for this call."
@@ -135,7 +136,7 @@ class _Conversation:
     # --- messages and reasoning ---------------------------------------------------------------------------
 
     def _add_message(self, item: dict[str, Any], field: str) -> None:
-        role = _ROLES.get(text_of(item, "role", field))
+        role = _ROLES.get(text_in(item, "role", field))
         if role is None:
             message = f"`{field}.role` must be `user`, `assistant`, `system` or `developer`"
             raise RequestError(message, code="invalid_value", param=f"{field}.role")
@@ -201,11 +202,11 @@ class _Conversation:
         namespace = namespace if isinstance(namespace, str) else None
         if sort == "function_call":
             self._lose_options(item, ("name", "namespace", "arguments"))
-            return self._toolbox.spelt(text_of(item, "name", field), namespace), text_of(item, "arguments", field)
+            return self._toolbox.spelt(text_in(item, "name", field), namespace), text_in(item, "arguments", field)
         if sort == "custom_tool_call":
             self._lose_options(item, ("name", "namespace", "input"))
-            text = arguments_of_input(text_of(item, "input", field))
-            return self._toolbox.spelt(text_of(item, "name", field), namespace), text
+            text = arguments_of_input(text_in(item, "input", field))
+            return self._toolbox.spelt(text_in(item, "name", field), namespace), text
         if sort == "local_shell_call":
             self._lose_options(item, ("action",))
             action = item.get("action")
@@ -224,7 +225,7 @@ class _Conversation:
             self.close()
             return
         if _type(item) not in _ANSWERS:
-            self._losses.add_unless(_type(item) in _BRING_TOOLS, "input.unknown")
+            self._losses.add_if(_type(item) not in _BRING_TOOLS, "input.unknown")
             return
         if call_id is None:
             raise mistyped(f"{field}.call_id", "a string that is not empty")

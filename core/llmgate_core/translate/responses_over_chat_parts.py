@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .responses_over_chat_rules import Losses, is_set, mistyped, objects_of, text_of, unsupported
+from ..dialects.requests import mistyped
+from .losses import Losses, is_set, objects_in, text_in, unsupported
 
 IMAGE_URL = "image_url"
 
@@ -24,7 +25,7 @@ def parts_of(content: Any, field: str, losses: Losses) -> list[dict[str, Any]]:
     if content is not None and not isinstance(content, list):
         raise mistyped(field, "a string or an array of objects")
     found = []
-    for place, part in enumerate(objects_of(content, field)):
+    for place, part in enumerate(objects_in(content, field)):
         _lose_options(part, losses)
         if (told := _part(part, f"{field}[{place}]")) is not None:
             found.append(told)
@@ -36,9 +37,9 @@ def parts_of(content: Any, field: str, losses: Losses) -> list[dict[str, Any]]:
 def _part(part: Mapping[str, Any], field: str) -> dict[str, Any] | None:
     sort = str(part.get("type"))
     if sort in _TEXTS:
-        return {"type": "text", "text": text_of(part, "text", field)}
+        return {"type": "text", "text": text_in(part, "text", field)}
     if sort == "refusal":
-        return {"type": "refusal", "refusal": text_of(part, "refusal", field)}
+        return {"type": "refusal", "refusal": text_in(part, "refusal", field)}
     if sort == "input_image":
         return _image(part, field)
     if sort == "input_file":
@@ -52,7 +53,7 @@ def _part(part: Mapping[str, Any], field: str) -> dict[str, Any] | None:
 def _image(part: Mapping[str, Any], field: str) -> dict[str, Any]:
     if part.get(IMAGE_URL) is None and part.get("file_id") is not None:
         raise unsupported(f"{field}.file_id", "names an image that this backend cannot read; send it as `image_url`")
-    url = {"url": text_of(part, IMAGE_URL, field)}
+    url = {"url": text_in(part, IMAGE_URL, field)}
     detail = part.get("detail")
     return {"type": IMAGE_URL, IMAGE_URL: {**url, "detail": detail} if isinstance(detail, str) else url}
 

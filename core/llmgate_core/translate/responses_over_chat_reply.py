@@ -198,7 +198,7 @@ def items_of(message: Mapping[str, Any], finish: str | None, toolbox: Toolbox, n
         ConnectorError: kind `protocol`, a call names no tool.
     """
     calls = [call for call in calls_of(message) if name_of(call) or arguments_of(call)]
-    text, refusal = text_of(message.get("content")), text_of(message.get("refusal"))
+    text, refusal = text_in(message.get("content")), text_in(message.get("refusal"))
     items = []
     if thought := reasoning_of(message):
         items.append(reasoning_item(f"rs_{new_id()}", thought))
@@ -214,13 +214,13 @@ def items_of(message: Mapping[str, Any], finish: str | None, toolbox: Toolbox, n
 
 def reasoning_of(said: Mapping[str, Any]) -> str:
     """The reasoning in a message or delta, under either of the names that are met."""
-    return text_of(said.get("reasoning_content")) or text_of(said.get("reasoning"))
+    return text_in(said.get("reasoning_content")) or text_in(said.get("reasoning"))
 
 
-def text_of(content: Any) -> str:
+def text_in(content: Any) -> str:
     """A content's text; some upstreams send it in parts."""
     if isinstance(content, list):
-        return "".join(text_of(part.get("text")) for part in content if isinstance(part, dict))
+        return "".join(text_in(part.get("text")) for part in content if isinstance(part, dict))
     return content if isinstance(content, str) else ""
 
 

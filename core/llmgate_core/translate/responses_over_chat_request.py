@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..dialects.requests import mistyped
 from ..dialects.responses import input_items
 from ..errors import RequestError
 from ..wire import Body
+from .losses import Losses, is_set, text_in, unsupported
 from .responses_over_chat_items import messages_of, offered_within
-from .responses_over_chat_rules import Losses, is_set, mistyped, text_of, unsupported
 from .responses_over_chat_tools import Toolbox
 
 _SAME = ("temperature", "top_p", "user")
@@ -134,7 +135,7 @@ def _format(value: Any) -> dict[str, Any] | None:
         return None
     if not isinstance(value, dict):
         raise mistyped("text.format", "an object")
-    sort = text_of(value, "type", "text.format")
+    sort = text_in(value, "type", "text.format")
     if sort == "text":
         return None
     if sort == "json_object":

@@ -7,9 +7,6 @@ What is not lost is mapped or refused. Three things are neither, because they ar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-from ..errors import RequestError
 
 LOSSES: Mapping[str, str] = {
     "client_metadata": "What a client tells OpenAI about itself stays with the gateway.",
@@ -46,75 +43,3 @@ LOSSES: Mapping[str, str] = {
     "truncation": "Nothing is cut off a conversation that is too long; it is refused by the backend.",
 }
 """What gets lost, by the names of `x-llmgate-lost`."""
-
-
-class Losses:
-    """What one request loses: each name once, in the order in which it was met."""
-
-    def __init__(self) -> None:
-        self._names: dict[str, None] = {}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What was lost so far."""
-        return tuple(self._names)
-
-    def add(self, name: str) -> None:
-        """Takes note of one loss.
-
-        Raises:
-            KeyError: `LOSSES` does not tell of it.
-        """
-        _ = LOSSES[name]
-        self._names[name] = None
-
-    def add_unless(self, known: bool, name: str) -> None:
-        """Takes note of one loss if something is not known."""
-        if not known:
-            self.add(name)
-
-
-def is_set(value: Any) -> bool:
-    """Whether a member's value says something: `null`, `{}`, `[]` and `""` do not, `false` and `0` do."""
-    return value is not None and value not in ({}, [], "")
-
-
-def mistyped(field: str, wanted: str) -> RequestError:
-    """The refusal of a value of another type."""
-    return RequestError(f"`{field}` must be {wanted}", code="invalid_type", param=field)
-
-
-def unsupported(field: str, why: str) -> RequestError:
-    """The refusal of what has no counterpart and would change the answer's meaning if it were left out."""
-    return RequestError(f"`{field}` {why}", code="unsupported_parameter", param=field)
-
-
-def text_of(holder: Mapping[str, Any], name: str, field: str) -> str:
-    """The text that a member must hold.
-
-    Args:
-        field: how the caller knows `holder`, such as `input[3]`.
-
-    Raises:
-        RequestError: it is missing or something else.
-    """
-    value = holder.get(name)
-    if not isinstance(value, str):
-        raise mistyped(f"{field}.{name}", "a string")
-    return value
-
-
-def objects_of(value: Any, field: str) -> list[dict[str, Any]]:
-    """The objects of an array; `null` counts as none.
-
-    Raises:
-        RequestError: it is something else.
-    """
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise mistyped(field, "an array of objects")
-    for place, element in enumerate(value):
-        if not isinstance(element, dict):
-            raise mistyped(f"{field}[{place}]", "an object")
-    return value

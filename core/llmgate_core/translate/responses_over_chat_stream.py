@@ -26,7 +26,7 @@ from .responses_over_chat_reply import (
     reasoning_of,
     response_error,
     status_at,
-    text_of,
+    text_in,
 )
 from .responses_over_chat_tools import Toolbox
 
@@ -134,9 +134,9 @@ class ResponsesStream:
         said = b""
         if thought := reasoning_of(delta):
             said += self._tell(self._reasoning(), thought)
-        if text := text_of(delta.get("content")):
+        if text := text_in(delta.get("content")):
             said += self._tell(self._message("output_text"), text)
-        if refusal := text_of(delta.get("refusal")):
+        if refusal := text_in(delta.get("refusal")):
             said += self._tell(self._message("refusal"), refusal)
         for piece in calls_of(delta):
             said += self._take_call(piece)

@@ -19,8 +19,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ..dialects.requests import mistyped
 from ..wire import JsonError, decode, encode
-from .responses_over_chat_rules import Losses, is_set, mistyped, objects_of, text_of, unsupported
+from .losses import Losses, is_set, objects_in, text_in, unsupported
 
 MAX_NAME = 64
 """Characters of a function's name (OpenAI's API reference)."""
@@ -67,7 +68,7 @@ class Toolbox:
         Raises:
             RequestError: they are no tools.
         """
-        for place, tool in enumerate(objects_of(tools, field)):
+        for place, tool in enumerate(objects_in(tools, field)):
             self._offer(tool, f"{field}[{place}]")
 
     def _offer(self, tool: dict[str, Any], field: str) -> None:
@@ -85,17 +86,17 @@ class Toolbox:
             self._losses.add("tools.hosted" if _HOSTED.match(str(sort)) else "tools.unknown")
 
     def _offer_namespace(self, tool: dict[str, Any], field: str) -> None:
-        namespace = text_of(tool, "name", field)
+        namespace = text_in(tool, "name", field)
         self._lose_options(tool, ("type", "name", "description", "tools"))
         about = tool.get("description")
-        for place, nested in enumerate(objects_of(tool.get("tools"), f"{field}.tools")):
+        for place, nested in enumerate(objects_in(tool.get("tools"), f"{field}.tools")):
             if nested.get("type") in ("function", "custom"):
                 self._add(nested, f"{field}.tools[{place}]", namespace, about if isinstance(about, str) else "")
             else:
                 self._losses.add("tools.unknown")
 
     def _add(self, tool: dict[str, Any], field: str, namespace: str | None, about: str) -> None:
-        name = text_of(tool, "name", field)
+        name = text_in(tool, "name", field)
         self._lose_options(tool, _TOLD)
         described = [about, str(tool.get("description") or "")]
         if tool["type"] == "custom":
@@ -156,7 +157,7 @@ class Toolbox:
         if not isinstance(value, dict):
             raise mistyped("tool_choice", "a string or an object")
         if value.get("type") == "allowed_tools":
-            allowed = objects_of(value.get("tools"), "tool_choice.tools")
+            allowed = objects_in(value.get("tools"), "tool_choice.tools")
             self.keep_only({spelt for tool in allowed if (spelt := self._chosen(tool))})
             return self._mode(value.get("mode"))
         name = self._chosen(value)
@@ -169,7 +170,7 @@ class Toolbox:
         if value not in (None, "auto", "none", "required"):
             raise unsupported("tool_choice", "must be `auto`, `none`, `required` or name a tool")
         if not self.definitions:
-            self._losses.add_unless(value != "required", "tool_choice")
+            self._losses.add_if(value == "required", "tool_choice")
             return None
         return value
 
