@@ -24,7 +24,8 @@ demo: $(VENV)/installed
 	$(BIN)/llmgate serve --demo
 
 test: $(VENV)/developer
-	$(BIN)/python -m pytest -n 2
+	@# Three for two cores: many tests wait more than they compute.
+	$(BIN)/python -m pytest -n 3
 
 check: $(VENV)/developer
 	$(BIN)/ruff check .
