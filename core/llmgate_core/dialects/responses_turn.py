@@ -30,8 +30,8 @@ def read_turn(body: Body, is_worth_it: Callable[[bytes], bool]) -> Turn | None:
     raw = body.raw("input") or b""
     # In a text the quotes would be escaped.
     has_tools = has_any(body, "tools") or b'"additional_tools"' in raw
-    if raw.startswith(b'"') and is_worth_it(raw):
-        return Turn((), None if has_tools else text_of(body.get("input")))
+    if raw.startswith(b'"'):
+        raw = b'[{"role":"user","content":%b}]' % raw
     if not raw.startswith(b"["):
         return None
     news: list[bytes] = []
@@ -62,7 +62,8 @@ def _turn(news: list[dict[str, Any]], own: list[bytes], earlier: Iterable[bytes]
     answers = [(_answered_call(item), item) for item in news if str(item.get("type")).endswith("_call_output")]
     said = [item for item in news if item.get("role") == "user" and item.get("type") in (None, "message")]
     names = tool_names({call for call, _ in answers if call is not None}, chain(own, earlier), _calls)
-    results = [(names.get(call or "") or item.get("name"), item) for call, item in answers]
+    # Codex names the tool in some outputs, too; the call may be known to the upstream only.
+    results = [(item.get("name") if call not in names else names[call], item) for call, item in answers]
     messages = [item for item in decoded(reversed(own)) if item.get("role") == "assistant"] if said else []
     return Turn(
         tuple(ToolResult(name, text_of(item.get("output"))) for name, item in results if isinstance(name, str)),
