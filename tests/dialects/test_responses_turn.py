@@ -205,13 +205,9 @@ def test_an_item_that_cannot_be_decoded_is_left_out(raw: bytes) -> None:
     assert read_turn(body, lambda _: True) == Turn((), None, "")
 
 
-@pytest.mark.parametrize("raw", [b'{"type": 1e999}', b'"x"', b"[" * 500 + b"]" * 500, rb'"\ud800"'])
+@pytest.mark.parametrize("raw", [b'{"type": 1e999}', b'"x"', b"[" * 500 + b"]" * 500])
 def test_what_cannot_even_be_looked_at_is_not_news(raw: bytes) -> None:
     assert read_turn(Body(b'{"input": [%b]}' % raw), lambda _: True) is None
-
-
-def test_a_text_that_cannot_be_decoded() -> None:
-    assert read_turn(Body(rb'{"input": "\ud800"}'), lambda _: True) in (None, Turn((), None, ""))
 
 
 def seconds(count: int, *, alternate: bool, letter: str) -> float:
