@@ -7,18 +7,19 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.policies import failed_edits
 
 from llmgate_core.builtin import AnthropicCompatibleConnector
 from llmgate_core.policies.edit_precision import EditPrecisionSettings
 from llmgate_core.testing import Exchange
-from tests.policies import failed_edits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.conftest import GatewayFactory, RunningGateway
+
     from llmgate_core.connectors import Connector
     from llmgate_core.testing import ReceivedRequest
-    from tests.conftest import GatewayFactory, RunningGateway
 
 HEADER = "x-llmgate-edit-precision"
 CALL = {"id": "call_1", "type": "function", "function": {"name": "edit", "arguments": "{}"}}
