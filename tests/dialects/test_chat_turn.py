@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from llmgate_core.dialects.chat_turn import ToolResult, Turn, read_turn
+from llmgate_core.dialects.chat_turn import read_turn
+from llmgate_core.dialects.turns import ToolResult, Turn
 from llmgate_core.wire import Body
 
 

@@ -405,3 +405,12 @@ def test_a_stream_that_begins_with_an_error(data: bytes, kind: str) -> None:
 )
 def test_a_stream_that_begins_well(data: bytes) -> None:
     assert messages.first_event_error(data) is None
+
+
+@pytest.mark.parametrize("thinking", [{"type": "adaptive"}, {"type": "enabled", "budget_tokens": 2000}])
+def test_thinking_is_told_under_its_own_name_to_who_asks_for_it(thinking: dict[str, Any]) -> None:
+    """Facts about Claude say `thinking` where it excludes a temperature."""
+    body = Body.parse(json.dumps({"thinking": thinking}).encode())
+    assert messages.params(body, ["thinking", "temperature"])["thinking"] == thinking
+    assert "thinking" not in messages.params(body)
+    assert "thinking" not in messages.params(Body(b'{"thinking": null}'), ["thinking"])

@@ -5,38 +5,12 @@ Only that much is decoded: a long session sends its whole history each time, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
-from ..wire import Body, JsonError, decode, last_first
-
-_NOTHING = (None, b"null", b"[]")
-
-
-@dataclass(frozen=True)
-class ToolResult:
-    """What a tool answered, and the name under which the model had called it."""
-
-    tool: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Turn:
-    """The news of one request.
-
-    Args:
-        results: of tools whose names are known; in their order.
-        user: the user's last message, None if there is none, or if the request offers tools: then what its tools
-            say is in `results`.
-        answered: the text of the model's own last message, to which all of it is the answer.
-    """
-
-    results: tuple[ToolResult, ...] = ()
-    user: str | None = None
-    answered: str = ""
+from ..wire import Body, last_first
+from .turns import ToolResult, Turn, decoded, has_any, member, text_of, tool_names
 
 
 def read_turn(body: Body, is_worth_it: Callable[[bytes], bool]) -> Turn | None:
@@ -54,43 +28,30 @@ def read_turn(body: Body, is_worth_it: Callable[[bytes], bool]) -> Turn | None:
     answered = b"{}"
     earlier = last_first(raw)
     for message in earlier:
-        if _role(message) == "assistant":
+        if member(message, "role") == "assistant":
             answered = message
             break
         news.append(message)
     if not any(map(is_worth_it, news)):
         return None
-    return _turn(_decoded(reversed(news)), answered, earlier, has_tools=_has_tools(body))
+    return _turn(decoded(reversed(news)), answered, earlier, has_tools=has_any(body, "tools", "functions"))
 
 
 def _turn(news: list[dict[str, Any]], answered: bytes, earlier: Iterator[bytes], *, has_tools: bool) -> Turn:
     answers = [(message.get("tool_call_id"), message) for message in news if message.get("role") == "tool"]
     said = [message for message in news if message.get("role") == "user"]
     wanted = {call for call, _ in answers if isinstance(call, str)}
-    names = _tool_names(wanted, chain([answered], earlier))
-    (assistant,) = _decoded([answered]) or [{}]
+    names = tool_names(wanted, chain([answered], earlier), _calls)
+    (assistant,) = decoded([answered]) or [{}]
     return Turn(
         tuple(
-            ToolResult(names[call], _text(message.get("content")))
+            ToolResult(names[call], text_of(message.get("content")))
             for call, message in answers
             if isinstance(call, str) and call in names
         ),
-        None if has_tools or not said else _text(said[-1].get("content")),
-        _text(assistant.get("content")),
+        None if has_tools or not said else text_of(said[-1].get("content")),
+        text_of(assistant.get("content")),
     )
-
-
-def _tool_names(wanted: set[str], messages: Iterator[bytes]) -> dict[str, str]:
-    """The tools' names by the ids of the calls, of the newest call where an id was used again."""
-    names: dict[str, str] = {}
-    missing = set(wanted)
-    while missing and (message := next(messages, None)) is not None:
-        for read in _decoded([message]):
-            for call, name in _calls(read):
-                if call in missing:
-                    missing.discard(call)
-                    names[call] = name
-    return names
 
 
 def _calls(message: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -100,32 +61,3 @@ def _calls(message: dict[str, Any]) -> Iterator[tuple[str, str]]:
         called = (call.get("function") or call.get("custom")) if isinstance(call, dict) else None
         if isinstance(called, dict) and isinstance(call.get("id"), str) and isinstance(called.get("name"), str):
             yield call["id"], called["name"]
-
-
-def _text(content: Any) -> str:
-    """The text of a message's content: itself, or its text parts as lines."""
-    parts = content if isinstance(content, list) else [content]
-    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
-    return "\n".join(text for text in texts if isinstance(text, str))
-
-
-def _role(message: bytes) -> Any:
-    try:
-        return Body(message).get("role")
-    except JsonError:
-        return None
-
-
-def _decoded(messages: Iterable[bytes]) -> list[dict[str, Any]]:
-    found = []
-    for message in messages:
-        try:
-            value = decode(message)
-        except JsonError:  # such as a number that no float holds; it was not looked at before
-            continue
-        found += [value] if isinstance(value, dict) else []
-    return found
-
-
-def _has_tools(body: Body) -> bool:
-    return any(body.raw(name) not in _NOTHING for name in ("tools", "functions"))

@@ -5,18 +5,17 @@ Nothing is kept between requests. What the newest tool results say decides, so i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 from ..connectors import Verdict
-from ..dialects import chat, chat_turn
-from ..dialects.chat_turn import Turn
+from ..dialects import chat, chat_turn, messages, messages_turn, responses, responses_turn
+from ..dialects.turns import Reader, Turn
 from ..regexes import compile_pattern
 from ..request import Dialect, GatewayRequest, Params
 from ..selector import Leaf
 from ..settings import Fault, Meta
-from ..wire import Body
 from .edit_patterns import EditPattern, ShippedPatterns, shipped, words_of
 
 HEADER = "x-llmgate-edit-precision"
@@ -25,7 +24,11 @@ HEADER = "x-llmgate-edit-precision"
 MAX_USER_AGENT = 200
 """So many characters of a User-Agent are looked at."""
 
-READERS: Mapping[Dialect, Callable[[Body, Callable[[bytes], bool]], Turn | None]] = {chat.DIALECT: chat_turn.read_turn}
+READERS: Mapping[Dialect, Reader] = {
+    chat.DIALECT: chat_turn.read_turn,
+    messages.DIALECT: messages_turn.read_turn,
+    responses.DIALECT: responses_turn.read_turn,
+}
 """Who reads the news in a request of each dialect."""
 
 MODEL_TEMPERATURES = {
