@@ -433,7 +433,11 @@ def translation_of(request: dict[str, Any]) -> MessagesOverChat | None:
 
 
 def check_order(found: list[dict[str, Any]]) -> None:
-    """Each call is answered right behind the message that makes it, once; nothing is answered that was not called."""
+    """Each call is answered right behind the message that makes it, once; nothing is answered that was not called.
+
+    And the system speaks first or not at all: many chat templates refuse anything else.
+    """
+    assert all(message["role"] != "system" for message in found[1:])
     unanswered: list[str] = []
     for message in found:
         if message["role"] == "tool":

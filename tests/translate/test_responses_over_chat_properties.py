@@ -480,7 +480,11 @@ def texts_of(item: dict[str, Any]) -> list[str]:
 
 
 def check_chats_order(messages: list[dict[str, Any]]) -> None:
-    """Each call is answered right behind the message that holds it, in any order, and nothing else is answered."""
+    """Each call is answered right behind the message that holds it, in any order, and nothing else is answered.
+
+    And the system speaks first or not at all: many chat templates refuse anything else.
+    """
+    assert all(message["role"] != "system" for message in messages[1:])
     waiting: list[str] = []
     for message in messages:
         if message["role"] == "tool":

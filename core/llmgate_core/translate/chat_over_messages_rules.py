@@ -29,7 +29,7 @@ LOSSES: Mapping[str, str] = {
     "messages.reasoning": "Reasoning of earlier answers is left out: Messages takes only what its backend has signed, "
     "and chat carries no signatures.",
     "messages.system": "A system or developer message after the beginning is told at its place as the user's, in "
-    "`<system>` tags; where there is no other message, as the user's.",
+    "`<system-reminder>` tags; where there is no other message, as the user's.",
     "messages.unanswered_call": "Messages demands an answer to each call; where there is none, the model is told so.",
     "metadata": "What is to be stored with an answer stays with the gateway; nothing is stored.",
     "moderation": "Nothing is moderated on the way.",

@@ -14,6 +14,7 @@ from ..errors import RequestError
 from .chat_over_messages_calls import CallIds, calls_of
 from .chat_over_messages_parts import Block, blocks_of, cached, text_blocks
 from .chat_over_messages_rules import is_set, lose_beside
+from .late_system import reminder
 from .losses import Losses, objects_in, text_in, unsupported
 
 BEGIN = "(conversation begins)"
@@ -121,7 +122,7 @@ class _Turns:
         self.losses.add_if(bool(blocks), "messages.system")
         for block in blocks:
             is_text = block["type"] == "text"
-            self._said.append({**block, "text": f"<system>\n{block['text']}\n</system>"} if is_text else block)
+            self._said.append({**block, "text": reminder(block['text'])} if is_text else block)
 
     def _answer(self, message: Mapping[str, Any], where: str) -> None:
         losses = self.losses

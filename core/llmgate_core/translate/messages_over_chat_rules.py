@@ -28,6 +28,8 @@ LOSSES: Mapping[str, str] = {
     "members": "Members of the request that nobody here knows are left out.",
     "messages.orphaned_result": "Chat demands a call for each result; where there is none, the result is told as the "
     "user's text.",
+    "messages.system": "A system message after the beginning is told at its place as the user's, in "
+    "`<system-reminder>` tags: many models take one in the first place only.",
     "messages.unanswered_call": "Chat demands a result for each call; where there is none, the model is told that.",
     "metadata": "Who the client's user is stays with the gateway.",
     "output_config.options": "Of `output_config`, only `effort` and `format` have a counterpart.",

@@ -13,6 +13,7 @@ from typing import Any
 from ..dialects.requests import mistyped
 from ..errors import RequestError
 from ..wire import encode
+from .late_system import with_one_system
 from .losses import Losses, object_in, text_in
 from .messages_over_chat_parts import (
     Part,
@@ -37,7 +38,7 @@ Blocks = list[tuple[str, dict[str, Any]]]
 
 
 def messages_of(system: Any, messages: list[dict[str, Any]], losses: Losses) -> list[dict[str, Any]]:
-    """The chat messages; `system` and system messages at the beginning become one.
+    """The chat messages; `system` and system messages at the beginning become one, later ones the user's.
 
     Raises:
         RequestError: something in them is not as Anthropic's API reference has it, or cannot be said.
@@ -54,7 +55,7 @@ def messages_of(system: Any, messages: list[dict[str, Any]], losses: Losses) -> 
         else:
             conversation.system(blocks)
     conversation.end()
-    return _one_system(conversation.messages)
+    return with_one_system(conversation.messages, losses, "messages.system")
 
 
 def _joined(messages: list[dict[str, Any]], losses: Losses) -> Iterator[tuple[int, str, Blocks]]:
@@ -93,17 +94,6 @@ def _begins_a_turn(message: Mapping[str, Any]) -> bool:
     blocks = content if isinstance(content, list) else []
     has_result = any(isinstance(block, dict) and block.get("type") == "tool_result" for block in blocks)
     return message.get("role") == "user" and not has_result
-
-
-def _one_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Some models take one system message only, and only as the first."""
-    count = 0
-    while count < len(messages) and messages[count]["role"] == "system":
-        count += 1
-    if count < 2:
-        return messages
-    text = "\n\n".join(message["content"] for message in messages[:count])
-    return [{"role": "system", "content": text}, *messages[count:]]
 
 
 class _Conversation:

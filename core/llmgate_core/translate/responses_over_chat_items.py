@@ -13,6 +13,7 @@ from typing import Any
 from ..dialects.requests import mistyped
 from ..errors import RequestError
 from ..wire import encode
+from .late_system import with_one_system
 from .losses import Losses, is_set, text_in
 from .responses_over_chat_parts import IMAGE_URL, collapsed, parts_of, split, text_of_parts
 from .responses_over_chat_tools import LOCAL_SHELL, TOOL_SEARCH, Toolbox, arguments_of_input
@@ -44,7 +45,8 @@ def offered_within(items: Sequence[dict[str, Any]], toolbox: Toolbox) -> None:
 def messages_of(
     instructions: str | None, items: Sequence[dict[str, Any]], toolbox: Toolbox, losses: Losses
 ) -> list[dict[str, Any]]:
-    """The messages for these items; instructions and system messages at the beginning become one.
+    """The messages for these items; instructions and system messages at the beginning become one, later ones
+    the user's.
 
     Raises:
         RequestError: an item is not as OpenAI's API reference has it, or answers no call; `param` names it.
@@ -54,18 +56,7 @@ def messages_of(
         conversation.add(item, f"input[{place}]", is_current=place > conversation.last_user)
     conversation.end()
     first = [{"role": "system", "content": instructions}] if instructions else []
-    return _one_system([*first, *conversation.messages])
-
-
-def _one_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Some models take one system message only, and only as the first."""
-    count = 0
-    while count < len(messages) and messages[count]["role"] == "system" and isinstance(messages[count]["content"], str):
-        count += 1
-    if count < 2:
-        return messages
-    text = "\n\n".join(message["content"] for message in messages[:count])
-    return [{"role": "system", "content": text}, *messages[count:]]
+    return with_one_system([*first, *conversation.messages], losses, "input.system")
 
 
 def _type(item: Mapping[str, Any]) -> str:

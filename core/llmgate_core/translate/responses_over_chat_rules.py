@@ -20,6 +20,8 @@ LOSSES: Mapping[str, str] = {
     "input.options": "Members of items and parts that chat has no place for, such as `phase`, are left out.",
     "input.reasoning": "Reasoning of earlier turns, or that no answer follows, is left out; this turn's is sent back "
     "as `reasoning_content`.",
+    "input.system": "A system or developer message after the beginning is told at its place as the user's, in "
+    "`<system-reminder>` tags: many models take one in the first place only.",
     "input.unanswered_call": "Chat demands an answer to each call; where there is none, the model is told just that.",
     "input.unknown": "Items of a type that nobody here knows are left out.",
     "max_tool_calls": "The number of calls is not limited; it concerns tools that OpenAI runs itself.",
