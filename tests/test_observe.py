@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import assume, given, settings
@@ -171,6 +171,21 @@ def test_one_line_says_what_became_of_a_request() -> None:
         "in=0 out=0 caller=anna model=b:m stream=True backend=b.default attempts=2 upstream_id=up prompt_tokens=3 "
         "completion_tokens=4 id=req_1"
     )
+
+
+@pytest.mark.parametrize(
+    ("usage", "prompt", "completion"),
+    [
+        ({"input_tokens": 3, "output_tokens": 4, "input_tokens_details": {"cached_tokens": 2}}, 3, 4),
+        ({"input_tokens": 3, "cache_read_input_tokens": 20, "cache_creation_input_tokens": 100}, 123, None),
+        ({"prompt_tokens": 3, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 2}}, 3, 4),
+        ({"input_tokens": None, "output_tokens": 4}, None, 4),
+        ({}, None, None),
+    ],
+)
+def test_tokens_are_counted_in_every_dialect(usage: dict[str, Any], prompt: int | None, completion: int | None) -> None:
+    parts = access_parts(record(usage=usage))
+    assert (parts.get("prompt_tokens"), parts.get("completion_tokens")) == (prompt, completion)
 
 
 @pytest.mark.usefixtures("llmgate_logging")

@@ -280,7 +280,12 @@ class Attempts:
         headers["content-type"] = reply.headers["content-type"] if replies.is_sse(reply) else replies.SSE
         chunks = self._passing(errand, credential, beginning)
         if errand.translation is not None:
-            chunks = translated(chunks, errand.translation.stream())
+            chunks = translated(
+                chunks,
+                errand.translation.stream(),
+                context=f"backend {errand.backend.name}",
+                request_id=errand.request.id,
+            )
 
         async def aclose() -> None:
             try:

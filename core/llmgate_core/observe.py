@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
 from .request import RequestRecord
@@ -116,7 +116,7 @@ def configure(level: str, style: str, redactor: Redactor, stream: IO[str] | None
 def access_parts(record: RequestRecord) -> dict[str, Any]:
     """What the access line says of one request, in order; empty parts left out."""
     last = record.served_by or (record.attempts[-1] if record.attempts else None)
-    usage = record.usage or {}
+    prompt, completion = counted(record.usage or {})
     parts: dict[str, Any] = {
         "client": record.client,
         "method": record.method,
@@ -133,12 +133,26 @@ def access_parts(record: RequestRecord) -> dict[str, Any]:
         "backend": last.backend if last else None,
         "attempts": len(record.attempts) or None,
         "upstream_id": last.upstream_request_id if last else None,
-        "prompt_tokens": usage.get("prompt_tokens"),
-        "completion_tokens": usage.get("completion_tokens"),
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
         "error": record.error[:MOST_SHOWN],
         "id": record.id,
     }
     return {name: value for name, value in parts.items() if value is not None and value != ""}
+
+
+_CACHED = ("cache_read_input_tokens", "cache_creation_input_tokens")
+
+
+def counted(usage: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Tokens of the prompt, cached ones included, and of the answer, by the `usage` of any dialect.
+
+    Anthropic counts cached tokens apart from `input_tokens`; OpenAI includes them in it, and names them differently.
+    """
+    prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
+    if isinstance(prompt, int):
+        prompt += sum(count for name in _CACHED if isinstance(count := usage.get(name), int))
+    return prompt, usage.get("completion_tokens", usage.get("output_tokens"))
 
 
 def log_access(record: RequestRecord) -> None:

@@ -216,7 +216,14 @@ def test_load_balancers_need_no_key_and_no_name(path: str) -> None:
     assert access(key("anna", "good")).admit(path, headers, "10.0.0.9") is None
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/", "/healthz/", "/healthz/x", "//healthz", "/HEALTHZ"])
+@pytest.mark.parametrize("path", ["/", "/api/hello"])
+def test_a_probe_needs_no_key_but_may_not_come_from_elsewhere(path: str) -> None:
+    guarded = access(key("anna", "good"))
+    assert guarded.admit(path, {"host": "localhost"}, "10.0.0.9") is None
+    assert refusal(guarded, {"host": "evil.example"}, path)[0].code == "host_not_allowed"
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "//", "/healthz/", "/healthz/x", "//healthz", "/HEALTHZ"])
 def test_no_other_path_is_open(path: str) -> None:
     error, _ = refusal(access(key("anna", "good")), {}, path)
     assert error.status == 401

@@ -36,7 +36,7 @@ UPDATE = "LLMGATE_UPDATE_GOLDEN"
 def way() -> MessagesOverChat:
     body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
     numbers = itertools.count(1)
-    return translate(Body(json.dumps(body).encode()), new_id=lambda: str(next(numbers)), request_id="req_1")
+    return translate(Body(json.dumps(body).encode()), new_id=lambda: str(next(numbers)))
 
 
 def tool_call(name: Any = "f", arguments: Any = "{}", **more: Any) -> dict[str, Any]:
@@ -257,7 +257,7 @@ def test_streams_are_translated_as_written_down() -> None:
         found += lines(told(way().stream(), flow))
     for name, (flow, error) in FAILURES.items():
         stream = way().stream()
-        said = told(stream, flow, is_whole=False) + stream.failed(error, context="acme.default")
+        said = told(stream, flow, is_whole=False) + stream.failed(error, context="acme.default", request_id="req_1")
         found += ["", f"===== {name} =====", "", *(f"< data: {data.decode()}" for data in flow), *lines(said)]
     check(STREAMS, "\n".join(found) + "\n")
 

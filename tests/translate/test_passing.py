@@ -33,8 +33,8 @@ class Shouting:
         self.ended = True
         return b"."
 
-    def failed(self, error: Exception, *, context: str = "") -> bytes:
-        return f"<{error}>".encode()
+    def failed(self, error: Exception, *, context: str = "", request_id: str = "") -> bytes:
+        return f"<{error} {context} {request_id}>".encode()
 
 
 def run(pieces: Sequence[bytes], failure: Exception | None = None) -> tuple[list[bytes], Exception | None, bool]:
@@ -54,7 +54,7 @@ def run(pieces: Sequence[bytes], failure: Exception | None = None) -> tuple[list
     async def collect() -> tuple[list[bytes], Exception | None]:
         said: list[bytes] = []
         try:
-            async for piece in translated(chunks(), Shouting()):
+            async for piece in translated(chunks(), Shouting(), context="of b", request_id="req_1"):
                 said.append(piece)  # noqa: PERF401 - what came before a failure stays
         except ConnectorError as error:
             return said, error
@@ -86,19 +86,19 @@ def test_the_events_of_one_chunk_are_said_together_and_nothing_waits_for_the_nex
 )
 def test_a_failure_in_the_stream_comes_after_what_was_before_it(pieces: list[bytes]) -> None:
     said, raised, closed = run(pieces)
-    assert (b"".join(said), str(raised), closed) == (b"ONE <it failed>", "it failed", True)
+    assert (b"".join(said), str(raised), closed) == (b"ONE <it failed of b req_1>", "it failed", True)
 
 
 def test_a_failure_of_the_connection_is_told_and_raised() -> None:
     said, raised, closed = run([sse.join("one"), b"data: hal"], ConnectorError("protocol", "cut off"))
-    assert (b"".join(said), str(raised), closed) == (b"ONE <cut off>", "cut off", True)
+    assert (b"".join(said), str(raised), closed) == (b"ONE <cut off of b req_1>", "cut off", True)
 
 
 def test_an_event_that_is_too_large_is_a_failure() -> None:
     said, raised, closed = run([b"data: " + b"x" * (9 * 1024 * 1024)])
     assert isinstance(raised, ConnectorError)
     assert raised.kind == "protocol"
-    assert said == [f"<{raised}>".encode()]
+    assert said == [f"<{raised} of b req_1>".encode()]
     assert closed
 
 

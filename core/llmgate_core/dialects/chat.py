@@ -227,7 +227,7 @@ def error_answer(error: BaseException, *, context: str = "", request_id: str = "
     return ErrorAnswer(status, headers_of(error, status), encode({"error": fields}))
 
 
-def error_event(error: BaseException, *, context: str = "") -> bytes:
+def error_event(error: BaseException, *, context: str = "", request_id: str = "", sequence_number: int = 0) -> bytes:
     """The same for a stream that has begun: one event, after which nothing may follow."""
     return join(encode({"error": _told(error, context)[1]}))
 

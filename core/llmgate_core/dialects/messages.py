@@ -270,7 +270,7 @@ def error_answer(error: BaseException, *, context: str = "", request_id: str = "
     return ErrorAnswer(status, headers_of(error, status), encode(told))
 
 
-def error_event(error: BaseException, *, context: str = "", request_id: str = "") -> bytes:
+def error_event(error: BaseException, *, context: str = "", request_id: str = "", sequence_number: int = 0) -> bytes:
     """The same for a stream that has begun: one event, after which nothing may follow."""
     return join(encode(_told(error, context, request_id)[1]), "error")
 

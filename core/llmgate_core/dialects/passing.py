@@ -29,6 +29,11 @@ class PassingLines(ABC):
         self._last = b"\n\n"
 
     @property
+    def next_sequence_number(self) -> int:
+        """Of the event that would follow; most dialects do not number theirs."""
+        return 0
+
+    @property
     def at_boundary(self) -> bool:
         """Whether the last event is complete, so that another one may be appended."""
         return _ENDED.search(self._last) is not None

@@ -200,14 +200,14 @@ def first_event_error(data: bytes) -> ConnectorError | None:
 # --- errors for the caller ----------------------------------------------------------------------------------
 
 
-def error_event(error: BaseException, *, context: str = "", sequence_number: int = 0) -> bytes:
+def error_event(error: BaseException, *, context: str = "", request_id: str = "", sequence_number: int = 0) -> bytes:
     """A failure of a stream that has begun and is passed on: one flat event, after which nothing may follow.
 
     Streams that are translated end with `response.failed` instead; here nobody has kept the response that failed.
     Source: openai-python, types/responses/response_error_event.py.
 
     Args:
-        error, context: as in `error_answer`.
+        error, context, request_id: as in `error_answer`.
         sequence_number: one more than that of the last event, where somebody has counted.
     """
     told = decode(error_answer(error, context=context).body)["error"]

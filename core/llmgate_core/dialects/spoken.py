@@ -38,6 +38,7 @@ class Watch(Protocol):
         meaningful: content, reasoning, a tool call or the end has passed.
         at_boundary: the last event is complete, so that another one may be appended.
         usage: the upstream's own object, None if there was none.
+        next_sequence_number: of the event that would follow, 0 where events have none.
     """
 
     finished: bool
@@ -47,6 +48,10 @@ class Watch(Protocol):
 
     @property
     def at_boundary(self) -> bool:
+        """See the class."""
+
+    @property
+    def next_sequence_number(self) -> int:
         """See the class."""
 
     @property
@@ -91,5 +96,7 @@ class Spoken(Protocol):
     def error_answer(self, error: BaseException, *, context: str = "", request_id: str = "") -> ErrorAnswer:
         """How a failure is told to a caller who has received nothing yet."""
 
-    def error_event(self, error: BaseException, *, context: str = "") -> bytes:
-        """The same for a stream that has begun: its end."""
+    def error_event(
+        self, error: BaseException, *, context: str = "", request_id: str = "", sequence_number: int = 0
+    ) -> bytes:
+        """The same for a stream that has begun: its end. A dialect whose events have no numbers passes over theirs."""

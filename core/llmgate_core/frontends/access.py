@@ -14,6 +14,9 @@ from ..errors import RequestError
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """Answered to everybody: load balancers ask them by whatever name they know. They tell no secrets."""
 
+PROBES = ("/", "/api/hello")
+"""Claude Code asks `HEAD /`, later versions `HEAD /api/hello`, without a key; the status is all that counts."""
+
 
 @dataclass(frozen=True)
 class KnownKey:
@@ -101,7 +104,7 @@ class Access:
             return None
         self._check_host(headers.get("host"))
         self._check_origin(headers)
-        return self._check_key(headers, address) if self._keys else None
+        return self._check_key(headers, address) if self._keys and path not in PROBES else None
 
     def _check_host(self, host: str | None) -> None:
         # DNS rebinding needs a name: a page's own name that suddenly means 127.0.0.1. An address cannot be one.

@@ -10,13 +10,11 @@ from starlette.routing import Route
 
 from ..dialects import chat
 from ..errors import RequestError
+from .access import PROBES
 from .exchange import HangUp, Receive, Scope, Send, read_body
 
 if TYPE_CHECKING:
     from ..app import Gateway, Listed
-
-PROBES = ("/", "/api/hello")
-"""Claude Code asks `HEAD /`, later versions `HEAD /api/hello`; the answer's status is all that counts."""
 
 
 class Catalogue:

@@ -51,7 +51,7 @@ async def _relay_after_comments(
         await last_words(dialect.StreamWatch(), send, record, dialect)
         raise
     except Exception as error:
-        event = dialect.error_event(error, context=context(record))
+        event = dialect.error_event(error, context=context(record), request_id=record.id)
         await send({"type": "http.response.body", "body": event, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
         raise

@@ -171,15 +171,23 @@ async def relay_stream(answer: Answer, send: Send, record: RequestRecord, dialec
             # Half an event is on its way already: anything added to it would be garbage. Without a proper end the
             # server closes the connection, and every client takes that for the failure it is.
             return
-        await send({"type": "http.response.body", "body": dialect.error_event(failure), "more_body": True})
+        await send({"type": "http.response.body", "body": _told(failure, watch, record, dialect), "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 
 
 async def last_words(watch: Watch, send: Send, record: RequestRecord, dialect: Spoken) -> None:
     """Tells a caller that the gateway is shutting down; one who has gone himself is told nothing."""
     if record.error == SHUTTING_DOWN.message and watch.at_boundary and not watch.finished:
-        await send({"type": "http.response.body", "body": dialect.error_event(SHUTTING_DOWN), "more_body": True})
+        await send(
+            {"type": "http.response.body", "body": _told(SHUTTING_DOWN, watch, record, dialect), "more_body": True}
+        )
         await send({"type": "http.response.body", "body": b""})
+
+
+def _told(error: GatewayError, watch: Watch, record: RequestRecord, dialect: Spoken) -> bytes:
+    """The event that ends a stream which has begun."""
+    context = f"backend {record.served_by.backend}" if record.served_by else ""
+    return dialect.error_event(error, context=context, request_id=record.id, sequence_number=watch.next_sequence_number)
 
 
 def raw_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

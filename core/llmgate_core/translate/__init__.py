@@ -32,12 +32,13 @@ class StreamTranslation(Protocol):
             ConnectorError: kind `protocol`, the answer was not complete; `failed` says the rest.
         """
 
-    def failed(self, error: Exception, *, context: str = "") -> bytes:
+    def failed(self, error: Exception, *, context: str = "", request_id: str = "") -> bytes:
         """The end of a stream that broke off: the error in the caller's dialect, and whatever is open closed.
 
         Args:
             error: as in `error_event` of the caller's dialect.
             context: what the gateway adds to its message.
+            request_id: ours, `req_...`, for a dialect that tells it in the body.
         """
 
 

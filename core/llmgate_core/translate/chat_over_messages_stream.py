@@ -79,7 +79,7 @@ class ChatStream:
             raise ConnectorError("protocol", "the upstream's stream ended before the answer was complete")
         return self._complete()
 
-    def failed(self, error: Exception, *, context: str = "") -> bytes:
+    def failed(self, error: Exception, *, context: str = "", request_id: str = "") -> bytes:
         """See `StreamTranslation`."""
         return chat.error_event(error, context=context)
 

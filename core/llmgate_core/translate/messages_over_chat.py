@@ -24,12 +24,11 @@ def _new_id() -> str:
     return uuid.uuid4().hex
 
 
-def translate(body: Body, *, new_id: Callable[[], str] = _new_id, request_id: str = "") -> MessagesOverChat:
+def translate(body: Body, *, new_id: Callable[[], str] = _new_id) -> MessagesOverChat:
     """The translation of one request, which `dialects.messages` has read.
 
     Args:
         new_id: something that nothing else is called; it gets a prefix.
-        request_id: ours, `req_...`, for an error in a stream.
 
     Raises:
         RequestError: 400; something in it cannot be said and must not be left out, `param` names it.
@@ -41,20 +40,17 @@ def translate(body: Body, *, new_id: Callable[[], str] = _new_id, request_id: st
         raise RequestError(f"the request's body is not usable JSON: {error}", code="invalid_json") from None
     except RecursionError:
         raise RequestError("the request's body is nested too deeply", code="invalid_json") from None
-    return MessagesOverChat(told, losses.names, str(body.data.get("model", "")), new_id, request_id)
+    return MessagesOverChat(told, losses.names, str(body.data.get("model", "")), new_id)
 
 
 class MessagesOverChat:
     """See `Translation`."""
 
-    def __init__(
-        self, body: Body, lost: tuple[str, ...], model: str, new_id: Callable[[], str], request_id: str
-    ) -> None:
+    def __init__(self, body: Body, lost: tuple[str, ...], model: str, new_id: Callable[[], str]) -> None:
         self.body = body
         self.lost = lost
         self._model = model
         self._new_id = new_id
-        self._request_id = request_id
 
     def reply(self, data: bytes) -> bytes:
         """See `Translation`."""
@@ -62,4 +58,4 @@ class MessagesOverChat:
 
     def stream(self) -> MessagesStream:
         """See `Translation`."""
-        return MessagesStream(self._model, self._new_id, self._request_id)
+        return MessagesStream(self._model, self._new_id)

@@ -27,13 +27,11 @@ class MessagesStream:
     Args:
         model: as the caller named it.
         new_id: something that nothing else is called.
-        request_id: ours, for an error.
     """
 
-    def __init__(self, model: str, new_id: Callable[[], str], request_id: str) -> None:
+    def __init__(self, model: str, new_id: Callable[[], str]) -> None:
         self._model = model
         self._new_id = new_id
-        self._request_id = request_id
         self._calls = Calls()
         self._blocks = BlockQueue(new_id)
         self._said: list[bytes] = []
@@ -72,14 +70,14 @@ class MessagesStream:
         self._end(stop_reason_of(self._finish, has_calls=self._blocks.has_calls))
         return self._spoken()
 
-    def failed(self, error: Exception, *, context: str = "") -> bytes:
+    def failed(self, error: Exception, *, context: str = "", request_id: str = "") -> bytes:
         """See `StreamTranslation`. Where nothing has been said, the error is all: what never began has no end.
 
         Clients that read on behind the error find every block closed, and an answer that is not whole.
         """
         if self._is_over:
             return b""
-        self._said.append(error_event(error, context=context, request_id=self._request_id))
+        self._said.append(error_event(error, context=context, request_id=request_id))
         if self._begun:
             self._said.append(self._blocks.abandon())
             self._end(CUT_OFF)

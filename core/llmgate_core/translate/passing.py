@@ -9,8 +9,13 @@ from ..sse import Event, Parser
 from . import StreamTranslation
 
 
-async def translated(chunks: AsyncGenerator[bytes, None], way: StreamTranslation) -> AsyncGenerator[bytes, None]:
+async def translated(
+    chunks: AsyncGenerator[bytes, None], way: StreamTranslation, *, context: str = "", request_id: str = ""
+) -> AsyncGenerator[bytes, None]:
     """The caller's events for the upstream's `chunks`, cut anywhere; closes `chunks` in the end.
+
+    Args:
+        context, request_id: for a failure, as in `StreamTranslation.failed`.
 
     Raises:
         ConnectorError: the upstream's failure, after the caller has been told of it in the stream.
@@ -24,11 +29,11 @@ async def translated(chunks: AsyncGenerator[bytes, None], way: StreamTranslation
         if rest := way.end():
             yield rest
     except ConnectorError as error:
-        yield way.failed(error)
+        yield way.failed(error, context=context, request_id=request_id)
         raise
     except ValueError as error:  # an event that is larger than can be held
         failure = ConnectorError("protocol", str(error))
-        yield way.failed(failure)
+        yield way.failed(failure, context=context, request_id=request_id)
         raise failure from None
     finally:
         await chunks.aclose()

@@ -57,9 +57,9 @@ class RelayedStream:
         """See `StreamTranslation`."""
         return self._said(self._far.end()) + self._near.end()
 
-    def failed(self, error: Exception, *, context: str = "") -> bytes:
+    def failed(self, error: Exception, *, context: str = "", request_id: str = "") -> bytes:
         """See `StreamTranslation`."""
-        return self._near.failed(error, context=context)
+        return self._near.failed(error, context=context, request_id=request_id)
 
     def _said(self, data: bytes) -> bytes:
         try:

@@ -83,7 +83,7 @@ class ResponsesStream:
             raise ConnectorError("protocol", "the upstream ended the stream before the answer was complete")
         return self._end()
 
-    def failed(self, error: Exception, *, context: str = "") -> bytes:
+    def failed(self, error: Exception, *, context: str = "", request_id: str = "") -> bytes:
         """See `StreamTranslation`. What is open stays so: a client would run half a call that is told as done."""
         if self._is_over:
             return b""
