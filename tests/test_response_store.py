@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -17,6 +18,10 @@ def items(text: str) -> list[dict[str, Any]]:
     return [{"type": "message", "role": "user", "content": text}]
 
 
+def put(store: ResponseStore, id: str, caller: str | None, given: list[dict[str, Any]]) -> None:
+    store.put({"id": id, "output": []}, caller, given)
+
+
 def has(store: ResponseStore, id: str, caller: str | None = None) -> bool:
     try:
         store.get(id, caller)
@@ -27,17 +32,31 @@ def has(store: ResponseStore, id: str, caller: str | None = None) -> bool:
 
 def test_what_was_put_can_be_had_again_and_again() -> None:
     store = ResponseStore()
-    store.put("resp_1", "ada", items("hi"))
+    put(store, "resp_1", "ada", items("hi"))
     store.get("resp_1", "ada").append({"changed": True})
     assert store.get("resp_1", "ada") == items("hi")
-    store.put("resp_1", "ada", items("anew"))
+    put(store, "resp_1", "ada", items("anew"))
     assert (store.get("resp_1", "ada"), len(store)) == (items("anew"), 1)
+
+
+def test_a_response_can_be_seen_again_until_it_is_forgotten() -> None:
+    store = ResponseStore()
+    said: dict[str, Any] = {"id": "resp_1", "status": "completed", "output": [MESSAGE]}
+    store.put(said, "ada", items("你好"))
+    assert store.get("resp_1", "ada") == [*items("你好"), MESSAGE]
+    assert json.loads(store.response("resp_1", "ada") or b"") == said
+    assert store.response("resp_1", "bob") is None
+    assert not store.forget("resp_1", "bob")
+    assert store.forget("resp_1", "ada")
+    assert not store.forget("resp_1", "ada")
+    assert store.response("resp_1", "ada") is None
+    assert (len(store), store.size) == (0, 0)
 
 
 @pytest.mark.parametrize(("id", "caller"), [("resp_2", "ada"), ("resp_1", "bob"), ("resp_1", None)])
 def test_an_unknown_one_and_another_callers_look_the_same(id: str, caller: str | None) -> None:
     store = ResponseStore()
-    store.put("resp_1", "ada", items("hi"))
+    put(store, "resp_1", "ada", items("hi"))
     with pytest.raises(RequestError) as caught:
         store.get(id, caller)
     error = caught.value
@@ -47,25 +66,25 @@ def test_an_unknown_one_and_another_callers_look_the_same(id: str, caller: str |
 
 def test_the_least_recently_used_goes_first() -> None:
     store = ResponseStore(max_count=2)
-    store.put("a", None, items("a"))
-    store.put("b", None, items("b"))
+    put(store, "a", None, items("a"))
+    put(store, "b", None, items("b"))
     assert has(store, "a")
-    store.put("c", None, items("c"))
+    put(store, "c", None, items("c"))
     assert [has(store, id) for id in "abc"] == [True, False, True]
 
 
 def test_bytes_are_bounded_too() -> None:
     store = ResponseStore(max_bytes=300)
     for id in "abc":
-        store.put(id, None, items("x" * 60))
+        put(store, id, None, items("x" * 60))
     assert [has(store, id) for id in "abc"] == [False, True, True]
-    store.put("b", None, items("x" * 300))
+    put(store, "b", None, items("x" * 300))
     assert [has(store, id) for id in "bc"] == [False, True]  # the older one of that id is not told instead
 
 
 def test_a_store_may_keep_nothing() -> None:
     store = ResponseStore(max_count=0)
-    store.put("a", None, items("a"))
+    put(store, "a", None, items("a"))
     assert not has(store, "a")
     assert store.size == 0
 
@@ -77,8 +96,8 @@ CALL = {"type": "function_call", "id": "fc_1", "call_id": "a", "name": "f", "arg
 
 def test_references_are_resolved_for_the_caller_whose_items_they_are() -> None:
     store = ResponseStore()
-    store.put("resp_1", "ada", [*items("hi"), MESSAGE, {"id": ["odd"], "role": "user"}])
-    store.put("resp_2", "ada", [CALL, REFERENCE])
+    put(store, "resp_1", "ada", [*items("hi"), MESSAGE, {"id": ["odd"], "role": "user"}])
+    put(store, "resp_2", "ada", [CALL, REFERENCE])
     output = {"type": "function_call_output", "call_id": "a", "id": "fc_1", "output": "x"}
     asked = [{"role": "user", "content": "hi", "id": "msg_1"}, REFERENCE, {"id": "fc_1"}, output, {"id": "unknown"}]
     assert store.resolved(asked, "ada") == [asked[0], MESSAGE, CALL, output, {"id": "unknown"}]
@@ -88,12 +107,12 @@ def test_references_are_resolved_for_the_caller_whose_items_they_are() -> None:
 
 def test_a_reference_is_forgotten_with_the_last_conversation_that_has_the_item() -> None:
     store = ResponseStore(max_count=2)
-    store.put("a", None, [MESSAGE])
-    store.put("b", None, [MESSAGE, CALL])
-    store.put("c", None, items("hi"))
+    put(store, "a", None, [MESSAGE])
+    put(store, "b", None, [MESSAGE, CALL])
+    put(store, "c", None, items("hi"))
     assert not has(store, "a")
     assert store.resolved([REFERENCE], None) == [MESSAGE]
-    store.put("b", None, items("anew"))
+    put(store, "b", None, items("anew"))
     assert store.resolved([REFERENCE], None) == [REFERENCE]
     assert store._homes == {}
 
@@ -115,7 +134,7 @@ class Bounds(RuleBasedStateMachine):
     @rule(id=st.sampled_from("abcdef"), caller=st.sampled_from([None, "ada"]), size=st.integers(0, 700))
     def keep(self, id: str, caller: str | None, size: int) -> None:
         self.put[caller, id] = [{"id": f"msg_{size % 5}", **item} for item in items("x" * size)]
-        self.store.put(id, caller, self.put[caller, id])
+        put(self.store, id, caller, self.put[caller, id])
 
     @rule(id=st.sampled_from("abcdef"), caller=st.sampled_from([None, "ada", "bob"]))
     def ask(self, id: str, caller: str | None) -> None:

@@ -19,10 +19,18 @@ MAX_BYTES = 64 * 1024 * 1024
 
 
 class _Kept(NamedTuple):
-    """A conversation's JSON, and the ids of its items."""
+    """The JSON of a conversation and of its last response, and the ids of its items."""
 
     data: bytes
+    response: bytes
     ids: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.data) + len(self.response)
+
+
+_NOTHING = _Kept(b"", b"", ())
 
 
 class ResponseStore:
@@ -51,21 +59,26 @@ class ResponseStore:
         """Bytes of all that is kept."""
         return self._size
 
-    def put(self, id: str, caller: str | None, items: Sequence[dict[str, Any]]) -> None:
+    def put(self, response: Mapping[str, Any], caller: str | None, given: Sequence[dict[str, Any]]) -> None:
         """Keeps a conversation under the id of its last response; what does not fit any more is forgotten.
 
         Args:
+            response: with its `id` and its `output`.
             caller: the name of the caller's key, None where no key is asked for. Only this caller may continue.
+            given: the items of its whole input.
         """
-        self._forget(caller, id)
-        kept = _Kept(encode(list(items)), tuple(_ids(items)))
-        if len(kept.data) > self._max_bytes or self._max_count < 1:
+        id = response["id"]
+        self.forget(id, caller)
+        items = [*given, *response["output"]]
+        kept = _Kept(encode(items), encode(dict(response)), tuple(_ids(items)))
+        if kept.size > self._max_bytes or self._max_count < 1:
             return
         self._kept[caller, id] = kept
-        self._size += len(kept.data)
+        self._size += kept.size
         self._homes.update({(caller, item): id for item in kept.ids})
         while len(self._kept) > self._max_count or self._size > self._max_bytes:
-            self._forget(*next(iter(self._kept)))
+            caller, id = next(iter(self._kept))
+            self.forget(id, caller)
 
     def get(self, id: str, caller: str | None) -> list[dict[str, Any]]:
         """The items of a conversation; the caller may do with them as it likes.
@@ -73,7 +86,7 @@ class ResponseStore:
         Raises:
             RequestError: 400 `previous_response_not_found`; it is unknown, forgotten, or another caller's.
         """
-        kept = self._kept.get((caller, id))
+        kept = self._used(id, caller)
         if kept is None:
             raise RequestError(
                 f"Previous response with id '{id[:100]}' not found. [llmgate: it keeps the latest responses only, in "
@@ -81,9 +94,19 @@ class ResponseStore:
                 code="previous_response_not_found",
                 param="previous_response_id",
             )
-        self._kept.move_to_end((caller, id))
         items: list[dict[str, Any]] = decode(kept.data)
         return items
+
+    def response(self, id: str, caller: str | None) -> bytes | None:
+        """The JSON of a response as its caller has got it; None where `get` would raise."""
+        kept = self._used(id, caller)
+        return kept.response if kept is not None else None
+
+    def _used(self, id: str, caller: str | None) -> _Kept | None:
+        kept = self._kept.get((caller, id))
+        if kept is not None:
+            self._kept.move_to_end((caller, id))
+        return kept
 
     def resolved(self, items: Sequence[dict[str, Any]], caller: str | None) -> list[dict[str, Any]]:
         """The items, with each `item_reference` replaced by the item that it names; one that is unknown stays.
@@ -96,12 +119,14 @@ class ResponseStore:
         named = {item["id"]: item for home in sorted(homes) for item in self.get(home, caller) if _has_name(item)}
         return [named.get(item["id"], item) if _is_reference(item) else item for item in items]
 
-    def _forget(self, caller: str | None, id: str) -> None:
-        kept = self._kept.pop((caller, id), _Kept(b"", ()))
-        self._size -= len(kept.data)
+    def forget(self, id: str, caller: str | None) -> bool:
+        """Whether it was there; now it is not."""
+        kept = self._kept.pop((caller, id), _NOTHING)
+        self._size -= kept.size
         for item in kept.ids:
             if self._homes.get((caller, item)) == id:
                 del self._homes[caller, item]
+        return kept is not _NOTHING
 
 
 def _ids(items: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -343,6 +343,30 @@ def test_a_response_can_be_continued(gateway: GatewayFactory) -> None:
     run(test())
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_a_kept_response_can_be_fetched_and_deleted(gateway: GatewayFactory, stream: bool) -> None:
+    async def test() -> None:
+        async with (
+            gateway(chat_upstream) as running,
+            openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="any", max_retries=0) as client,
+        ):
+            if stream:
+                async with client.responses.stream(model="m", input="one") as events:
+                    said: Any = await events.get_final_response()
+            else:
+                said = await client.responses.create(model="m", input="one")
+            again = await client.responses.retrieve(said.id)
+            assert (again.output_text, again.status) == ("我查一下", "completed")
+            assert [item.id for item in again.output] == [item.id for item in said.output]
+            await client.responses.delete(said.id)
+            for ask in (client.responses.retrieve, client.responses.delete):
+                with pytest.raises(openai.NotFoundError) as caught:
+                    await ask(said.id)
+                assert caught.value.code == "response_not_found"
+
+    run(test())
+
+
 @pytest.mark.parametrize("operation", ["embeddings", "completions"])
 def test_other_operations_are_passed_through(gateway: GatewayFactory, operation: str) -> None:
     answer = {"object": "list", "data": [], "usage": {"prompt_tokens": 3}}

@@ -1,4 +1,4 @@
-"""`POST /v1/responses`: the OpenAI Responses API, with a memory for callers who continue a response."""
+"""`/v1/responses`: the OpenAI Responses API, with a memory for callers who continue a response."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from starlette.responses import Response
 from starlette.routing import Route
 
 from ..dialects import responses
@@ -14,9 +15,10 @@ from ..executor import Answer
 from ..mending import MAX_WHOLE_BYTES
 from ..request import GatewayRequest, RequestRecord
 from ..sse import Parser
-from ..wire import decode
+from ..wire import decode, encode
 from .endpoint import Endpoint
-from .exchange import watched
+from .exchange import Receive, Scope, Send, watched
+from .rim import RECORD
 
 if TYPE_CHECKING:
     from ..app import Gateway
@@ -37,8 +39,11 @@ class OpenAIResponses:
         self.settings = settings
 
     def routes(self, gateway: Gateway) -> Sequence[Route]:
-        """One path."""
-        return [Route("/v1/responses", Responses(gateway), methods=["POST"])]
+        """Responses, and each of those that are kept."""
+        return [
+            Route("/v1/responses", Responses(gateway), methods=["POST"]),
+            Route("/v1/responses/{id}", KeptResponse(gateway), methods=["GET", "DELETE"]),
+        ]
 
 
 class Responses(Endpoint):
@@ -100,4 +105,33 @@ class Responses(Endpoint):
 
     def _keep(self, response: dict[str, Any], request: GatewayRequest) -> None:
         items = responses.input_items(request.body.get("input"))
-        self._gateway.conversations.put(response["id"], request.caller, [*items, *response["output"]])
+        self._gateway.conversations.put(response, request.caller, items)
+
+
+class KeptResponse:
+    """One response that is kept here; those that an upstream keeps are asked for there."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Shows it, or forgets it; raises RequestError, 404, for one that is unknown, forgotten or another caller's."""
+        id, caller = scope["path_params"]["id"], scope[RECORD].caller
+        kept = self._gateway.conversations
+        if scope["method"] != "DELETE":
+            found = kept.response(id, caller)
+        elif kept.forget(id, caller):
+            found = encode({"id": id, "object": "response", "deleted": True})
+        else:
+            found = None
+        if found is None:
+            raise RequestError(
+                f"Response with id '{id[:100]}' not found. [llmgate: it keeps the latest responses only, in memory, "
+                "for the caller who asked for them, and only those that it has translated; an upstream that speaks "
+                "this dialect keeps its own]",
+                status=404,
+                code="response_not_found",
+                param="id",
+            )
+        body = b"" if scope["method"] == "HEAD" else found
+        await Response(body, media_type="application/json")(scope, receive, send)
