@@ -107,6 +107,7 @@ class GatewayFactory(Protocol):
         environ: Mapping[str, str] | None = None,
         change: Callable[[Gateway, PluginSet], None] | None = None,
         backend: Mapping[str, Any] | None = None,
+        beside: Mapping[str, str] | None = None,
         **sections: Any,
     ) -> AbstractAsyncContextManager[RunningGateway]:
         """Starts upstream and gateway; ends them, and raises what a script of the upstream raised.
@@ -116,6 +117,7 @@ class GatewayFactory(Protocol):
             extra: its settings beside `base_url`.
             change: called with the gateway before it serves.
             backend: more of the backend's section, such as `forced_params`.
+            beside: more backends before the same upstream, by alias: the names of their connectors.
             sections: of the configuration, such as `server`.
         """
 
@@ -135,6 +137,7 @@ def gateway() -> GatewayFactory:
         environ: Mapping[str, str] | None = None,
         change: Callable[[Gateway, PluginSet], None] | None = None,
         backend: Mapping[str, Any] | None = None,
+        beside: Mapping[str, str] | None = None,
         **sections: Any,
     ) -> AsyncIterator[RunningGateway]:
         async with ScriptedUpstream(script) as upstream:
@@ -143,7 +146,11 @@ def gateway() -> GatewayFactory:
             finished = Finished()
             plugins = with_plugin(finished, [connector] if connector else [])
             world = World(lambda: 1_800_000_000.0, random.Random(1), environ or {}, Path("/nowhere"))
-            app = create_app(GatewayConfig(backends=(one,), **sections), plugins=plugins, world=world)
+            others = [
+                BackendConfig(kind, alias, alias=alias, extra=settings_of(upstream.url, None))
+                for alias, kind in (beside or {}).items()
+            ]
+            app = create_app(GatewayConfig(backends=(one, *others), **sections), plugins=plugins, world=world)
             if change:
                 change(app, plugins)
             server = LoopbackServer(app.app, refused=app.refused)

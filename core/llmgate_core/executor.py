@@ -18,7 +18,7 @@ from .backoff import COME_BACK_SECONDS
 from .connectors import ModelInfo, Policy
 from .dialects import spoken
 from .dialects.fitting import fit
-from .errors import KINDS, ConnectorError
+from .errors import KINDS, ConnectorError, RequestError
 from .observe import Redactor
 from .policies import model_limits
 from .request import GENERATE, Dialect, GatewayRequest, Params, RequestRecord
@@ -107,9 +107,16 @@ class Executor:
         """The committed answer to `request`; `record` gets one Attempt for each try.
 
         Raises:
-            RequestError: a policy refuses the request, or it is estimated too large for every branch.
+            RequestError: no branch can be asked: policies refuse, it cannot be said in the upstream's dialect, or it is
+                estimated too large.
             ConnectorError: every branch failed; the decisive failure, with nothing secret in it.
         """
+        try:
+            return await self._run(request, plan, record)
+        except strategies.Unsayable as error:
+            raise error.refusal from None
+
+    async def _run(self, request: GatewayRequest, plan: RoutePlan, record: RequestRecord) -> Answer:
         journey = _Journey(request, record, Spending(self._budget, record, self._monotonic))
 
         async def attempt(branch: Branch, *, is_last: bool = False, races: bool = False) -> Answer:
@@ -135,7 +142,7 @@ class Executor:
         """The body of an attempt: the caller's bytes, with the model and the parameters that are not the caller's.
 
         Raises:
-            RequestError: a policy refuses.
+            RequestError: a policy refuses, or the upstream's dialect cannot say it.
         """
         backend = self.backend_of(leaf)
         request, translation = _understood(request, backend)
@@ -187,7 +194,12 @@ class Executor:
         if journey.record.attempts and not journey.spending.allows():
             raise strategies.NotAsked("unavailable", "no attempt is left for this branch (`failure_handling`)")
         leaf, request, record = branch.leaf, journey.request, journey.record
-        prepared, backend = self.prepare(request, leaf), self.backend_of(leaf)
+        backend = self.backend_of(leaf)
+        try:
+            prepared = self.prepare(request, leaf)
+        except RequestError as refusal:
+            logger.debug("%s %s is not asked: %s", request.id, backend.name, refusal.message)
+            raise strategies.Unsayable(refusal) from None
         is_only = is_last and not races
         errand = Errand(
             backend,

@@ -11,12 +11,24 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from .errors import KINDS, ConnectorError
+from .errors import KINDS, ConnectorError, RequestError
 from .selector import Branch
 
 
 class NotAsked(ConnectorError):  # noqa: N818 - a fact about a branch
     """Nothing is left of the budget for a branch: what those before it met is what the caller wants to hear of."""
+
+
+class Unsayable(NotAsked):
+    """A branch cannot be asked for what this request wants; another one may be.
+
+    Args:
+        refusal: why, for a caller whose request no branch takes.
+    """
+
+    def __init__(self, refusal: RequestError) -> None:
+        super().__init__("not_found", refusal.message)
+        self.refusal = refusal
 
 
 class Closable(Protocol):

@@ -285,6 +285,33 @@ def test_what_the_model_does_not_take_is_said_otherwise_or_lost(gateway: Gateway
     run(test())
 
 
+@pytest.mark.parametrize("operator", ["|", "^", "!"])
+def test_what_one_branch_cannot_be_asked_another_is(gateway: GatewayFactory, operator: str) -> None:
+    async def test() -> None:
+        async with gateway(chat_upstream, beside={"claude": "anthropic-compatible"}) as running:
+            reply = await running.chat(model=f"claude:m{operator}openai-compatible:m", n=2)
+            assert (reply.status_code, reply.headers["x-llmgate-attempts"]) == (200, "1")
+            assert [request.path for request in running.upstream.requests] == ["/v1/chat/completions"]
+            alone = await running.chat(model="claude:m", n=2)
+            both = await running.chat(model="claude:m|claude:m2", n=2)
+            for refused in (alone, both):
+                assert (refused.status_code, refused.json()["error"]["param"]) == (400, "n")
+
+    run(test())
+
+
+def test_a_failure_is_told_and_not_what_another_branch_could_not_be_asked(gateway: GatewayFactory) -> None:
+    async def fails(exchange: Exchange) -> None:
+        await exchange.reply(500, {"error": {"message": "broken"}})
+
+    async def test() -> None:
+        async with gateway(fails, beside={"claude": "anthropic-compatible"}) as running:
+            reply = await running.chat(model="openai-compatible:m|claude:m", n=2)
+            assert (reply.status_code, "broken" in reply.text) == (502, True)
+
+    run(test())
+
+
 def test_thinking_that_nobody_has_signed_does_not_go_to_who_checks_signatures(gateway: GatewayFactory) -> None:
     async def test() -> None:
         unsigned = {"type": "thinking", "thinking": "想", "signature": "llmgate"}
