@@ -52,8 +52,13 @@ class Prepared:
     left_out: Sequence[model_limits.LeftOut] = ()
 
 
-def _understood(request: GatewayRequest, backend: Backend) -> tuple[GatewayRequest, Translation | None]:
+def _understood(
+    request: GatewayRequest, backend: Backend, max_output: int | None
+) -> tuple[GatewayRequest, Translation | None]:
     """The request in a dialect that the backend speaks.
+
+    Args:
+        max_output: tokens that the model can answer with, None where that is not known.
 
     Raises:
         ConnectorError: kind `not_found`, there is none that the caller's could be said in.
@@ -65,7 +70,7 @@ def _understood(request: GatewayRequest, backend: Backend) -> tuple[GatewayReque
     dialect, translate = found
     if translate is None:
         return replace(request, body=spoken(dialect).passed(request.body)), None
-    translation = translate(request.body)
+    translation = translate(request.body, max_output)
     return replace(request, dialect=dialect, body=translation.body), translation
 
 
@@ -145,11 +150,11 @@ class Executor:
             RequestError: a policy refuses, or the upstream's dialect cannot say it.
         """
         backend = self.backend_of(leaf)
-        request, translation = _understood(request, backend)
+        info = backend.facts(leaf.model) or ModelInfo(leaf.model)
+        request, translation = _understood(request, backend, info.max_output)
         if request.operation != GENERATE:  # nothing is sampled
             return Prepared(request.body.splice({"model": leaf.model}), Params(), request.dialect)
         dialect = spoken(request.dialect)
-        info = backend.facts(leaf.model) or ModelInfo(leaf.model)
         lost: Sequence[str] = ()
         if translation is not None:
             fitted, refused = fit(request.body, info.refuses, dialect.params, dialect.placed)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from llmgate_core.errors import ConnectorError, RequestError
-from llmgate_core.translate.chat_over_messages import DEFAULT_MAX_TOKENS, LOSSES, translate
+from llmgate_core.translate.chat_over_messages import LOSSES, translate
 from llmgate_core.wire import Body, encode
 
 GOLDEN = Path(__file__).parent / "golden" / "chat_over_messages.json"
@@ -264,9 +264,21 @@ def test_every_loss_that_is_documented_happens() -> None:
     assert all(text.endswith(".") for text in LOSSES.values())
 
 
-def test_the_length_of_an_answer_is_always_told() -> None:
-    assert translate(Body(encode(asks()))).body.data["max_tokens"] == DEFAULT_MAX_TOKENS
-    assert translate(Body(encode(asks())), default_max_tokens=77).body.data["max_tokens"] == 77
+@pytest.mark.parametrize(
+    ("max_output", "budget", "length"),
+    [
+        (None, 0, 8192),
+        (None, 2000, 10_192),
+        (4096, 0, 4096),
+        (64_000, 0, 32_000),
+        (64_000, 20_000, 52_000),
+        (64_000, 60_000, 64_000),
+        (32_000, 40_000, 40_001),  # the upstream says better than we what is too much
+    ],
+)
+def test_the_length_of_an_answer_is_always_told(max_output: int | None, budget: int, length: int) -> None:
+    asked = asks(thinking_budget=budget) if budget else asks()
+    assert translate(Body(encode(asked)), max_output=max_output).body.data["max_tokens"] == length
 
 
 @pytest.mark.parametrize("text", [b'{"messages":[{"role":"user","content":"x"}],"seed":1e999}', b"[]", b"{"])

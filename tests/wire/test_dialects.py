@@ -312,6 +312,21 @@ def test_a_failure_is_told_and_not_what_another_branch_could_not_be_asked(gatewa
     run(test())
 
 
+@pytest.mark.parametrize(("caller", "path"), [("chat", "/v1/chat/completions"), ("responses", "/v1/responses")])
+def test_an_answer_may_be_as_long_as_the_model_can_make_it(gateway: GatewayFactory, caller: str, path: str) -> None:
+    """Codex sets no limit, and Messages must have one."""
+
+    async def test() -> None:
+        async with gateway(messages_upstream, connector=AnthropicCompatibleConnector) as running:
+            said = {"messages": ASKED} if caller == "chat" else {"input": ASKED}
+            for model in ("claude-sonnet-4-5", "unknown"):
+                await running.client.post(running.url + path, json={"model": model, **said})
+            asked = [request.json()["max_tokens"] for request in running.upstream.requests]
+            assert asked == [32_000, 8192]
+
+    run(test())
+
+
 def test_thinking_that_nobody_has_signed_does_not_go_to_who_checks_signatures(gateway: GatewayFactory) -> None:
     async def test() -> None:
         unsigned = {"type": "thinking", "thinking": "想", "signature": "llmgate"}

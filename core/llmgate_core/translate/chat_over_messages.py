@@ -18,10 +18,7 @@ from .chat_over_messages_rules import LOSSES
 from .chat_over_messages_stream import ChatStream
 from .losses import Losses
 
-__all__ = ["DEFAULT_MAX_TOKENS", "LOSSES", "ChatOverMessages", "translate"]
-
-DEFAULT_MAX_TOKENS = 8192
-"""How long an answer may be where neither the caller nor the model's facts say; every model of today can do it."""
+__all__ = ["LOSSES", "ChatOverMessages", "translate"]
 
 
 def _new_id() -> str:
@@ -31,14 +28,14 @@ def _new_id() -> str:
 def translate(
     body: Body,
     *,
-    default_max_tokens: int = DEFAULT_MAX_TOKENS,
+    max_output: int | None = None,
     new_id: Callable[[], str] = _new_id,
     clock: Callable[[], float] = time.time,
 ) -> ChatOverMessages:
     """The translation of one request, which `dialects.chat` has read.
 
     Args:
-        default_max_tokens: how long the answer may be where the caller does not say; Messages has to be told.
+        max_output: tokens that the model can answer with, None where that is not known.
         new_id: an id for an answer that has none.
         clock: Unix time in seconds.
 
@@ -47,7 +44,7 @@ def translate(
     """
     losses = Losses(LOSSES)
     try:
-        told = Body(encode(request_of(body, default_max_tokens, losses)))
+        told = Body(encode(request_of(body, max_output, losses)))
     except JsonError as error:
         raise RequestError(f"the request's body is not usable JSON: {error}", code="invalid_json") from None
     except RecursionError:

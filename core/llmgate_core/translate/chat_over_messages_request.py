@@ -40,11 +40,11 @@ _SAYS_NOTHING: Mapping[str, Any] = {"frequency_penalty": 0, "presence_penalty": 
 _TIERS = {"auto": "auto", "default": "standard_only"}
 
 
-def request_of(body: Body, default_max_tokens: int, losses: Losses) -> dict[str, Any]:
+def request_of(body: Body, max_output: int | None, losses: Losses) -> dict[str, Any]:
     """The members of the Messages request.
 
     Args:
-        default_max_tokens: how long the answer may be where the caller does not say.
+        max_output: tokens that the model can answer with, None where that is not known.
 
     Raises:
         RequestError: something in it cannot be said and must not be left out; `param` names it.
@@ -54,7 +54,7 @@ def request_of(body: Body, default_max_tokens: int, losses: Losses) -> dict[str,
     conversation = conversation_of(data.get("messages"), losses)
     tools = tools_of(data, conversation.called, losses)
     situation = Situation(must_call(tools), conversation.ends_with_result)
-    sampling = sampling_of(data, situation, default_max_tokens, losses)
+    sampling = sampling_of(data, situation, max_output, losses)
     told = {"model": data.get("model"), **_said(conversation), **tools, **sampling, **_ends(data, losses)}
     _set_format(told, data.get("response_format"), losses)
     told.update(_service(data, losses))

@@ -13,6 +13,13 @@ from typing import Any
 from ..dialects.requests import mistyped
 from .losses import Losses
 
+USUAL_TOKENS = 8192
+"""How long an answer may be where neither the caller nor the model's facts say; every model of today can do it."""
+
+MOST_TOKENS = 32_000
+"""And where the facts do: as long as any file that an agent writes. Anthropic refuses a request whose `max_tokens` and
+input exceed the window together, so that what a model can do at most would take room from the conversation."""
+
 SMALLEST_BUDGET = 1024
 """Tokens; source: Anthropic's API reference, `thinking.budget_tokens`."""
 
@@ -35,9 +42,12 @@ class Situation:
 
 
 def sampling_of(
-    data: Mapping[str, Any], situation: Situation, default_max_tokens: int, losses: Losses
+    data: Mapping[str, Any], situation: Situation, max_output: int | None, losses: Losses
 ) -> dict[str, Any]:
     """The members for length, sampling and thinking; `max_tokens` is always among them, as Messages wants it.
+
+    Args:
+        max_output: tokens that the model can answer with, None where that is not known.
 
     Raises:
         RequestError: a value is of another type.
@@ -46,12 +56,19 @@ def sampling_of(
     effort = _effort(data)
     thinking = _thinking(data, situation, length, losses)
     budget = thinking.get("budget_tokens", 0)
-    told: dict[str, Any] = {"max_tokens": default_max_tokens + budget if length is None else length}
+    told: dict[str, Any] = {"max_tokens": _usual(max_output, budget) if length is None else length}
     if thinking:
         told["thinking"] = thinking
     if effort is not None:
         told["output_config"] = {"effort": effort}
     return {**told, **_draws(data, thinking.get("type") in ("enabled", "adaptive"), losses)}
+
+
+def _usual(max_output: int | None, budget: int) -> int:
+    """The limit of who sets none: room for an answer behind the thinking, as far as the model can go."""
+    if max_output is None:
+        return USUAL_TOKENS + budget
+    return max(min(MOST_TOKENS + budget, max_output), budget + 1)
 
 
 def _length(data: Mapping[str, Any]) -> int | None:

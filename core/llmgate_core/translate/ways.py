@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 from ..dialects import chat, messages, responses
 from ..request import Dialect
@@ -10,19 +11,35 @@ from ..wire import Body
 from . import Translation, chat_over_messages, messages_over_chat, responses_over_chat
 from .relayed import Relayed
 
-Translate = Callable[[Body], Translation]
+Translate = Callable[[Body, int | None], Translation]
+"""Makes the translation of a body; the number says how many tokens an answer of the model may have, where it is known.
+
+Messages has to be told how long an answer may be, and callers of other dialects need not say.
+"""
 
 
-def responses_over_messages(body: Body) -> Translation:
+def _responses_over_chat(body: Body, max_output: int | None) -> Translation:
+    return responses_over_chat.translate(body)
+
+
+def _messages_over_chat(body: Body, max_output: int | None) -> Translation:
+    return messages_over_chat.translate(body)
+
+
+def _chat_over_messages(body: Body, max_output: int | None) -> Translation:
+    return chat_over_messages.translate(body, max_output=max_output)
+
+
+def _responses_over_messages(body: Body, max_output: int | None) -> Translation:
     """Neither is the hub: first into chat, then out of it."""
-    return Relayed(responses_over_chat.translate(body), chat_over_messages.translate)
+    return Relayed(responses_over_chat.translate(body), partial(chat_over_messages.translate, max_output=max_output))
 
 
 _WAYS: Mapping[tuple[Dialect, Dialect], Translate] = {
-    (responses.DIALECT, chat.DIALECT): responses_over_chat.translate,
-    (messages.DIALECT, chat.DIALECT): messages_over_chat.translate,
-    (chat.DIALECT, messages.DIALECT): chat_over_messages.translate,
-    (responses.DIALECT, messages.DIALECT): responses_over_messages,
+    (responses.DIALECT, chat.DIALECT): _responses_over_chat,
+    (messages.DIALECT, chat.DIALECT): _messages_over_chat,
+    (chat.DIALECT, messages.DIALECT): _chat_over_messages,
+    (responses.DIALECT, messages.DIALECT): _responses_over_messages,
 }
 """By the caller's dialect and the upstream's, the better ones first."""
 
