@@ -375,6 +375,12 @@ def test_an_answer_without_an_id_gets_one() -> None:
     assert answered(id=None)["id"] == "chatcmpl-1"
 
 
+@pytest.mark.parametrize("id", [None, "", 7])
+def test_a_call_without_an_id_gets_one(id: Any) -> None:
+    (call,) = answered({**TOOL_USE, "id": id})["choices"][0]["message"]["tool_calls"]
+    assert call["id"] == "call_1"
+
+
 @pytest.mark.parametrize(
     ("data", "kind"),
     [

@@ -126,6 +126,12 @@ def test_input_that_comes_with_the_beginning_of_a_call_is_told() -> None:
     assert found[3]["choices"][0]["finish_reason"] == "tool_calls"
 
 
+def test_a_call_without_an_id_gets_one() -> None:
+    begin = {"type": "tool_use", "name": "f", "input": {}}
+    found = chunks(told(written([START, *block(0, begin), ended("tool_use"), STOP])))
+    assert found[1]["choices"][0]["delta"]["tool_calls"][0]["id"] == "call_1"
+
+
 def test_who_speaks_of_functions_is_told_one_call_so() -> None:
     events = [START, *call(0, "f", "{}"), *call(1, "g", "{}"), ended("tool_use"), STOP]
     deltas = [one["choices"][0]["delta"] for one in chunks(told(written(events), LEGACY))[1:-2]]

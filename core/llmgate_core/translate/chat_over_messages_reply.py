@@ -92,7 +92,7 @@ def _message(blocks: list[dict[str, Any]], calls: list[dict[str, Any]], manner: 
         message["function_call"] = _function(calls[0])
     elif calls:
         message["tool_calls"] = [
-            {"id": text_in(call, "id"), "type": "function", "function": _function(call)} for call in calls
+            {"id": called_id(call, manner), "type": "function", "function": _function(call)} for call in calls
         ]
     return message
 
@@ -121,6 +121,11 @@ def called_name(call: Mapping[str, Any]) -> str:
     if not name.strip():
         raise nameless()
     return name
+
+
+def called_id(call: Mapping[str, Any], manner: Manner) -> str:
+    """By which id a call is answered; some upstreams give none, and a caller could not answer without."""
+    return text_in(call, "id") or f"call_{manner.new_id().rpartition('-')[2]}"
 
 
 def arguments_of(given: Any) -> str:

@@ -14,7 +14,7 @@ from ..dialects.failures import reported_error
 from ..errors import ConnectorError
 from ..sse import Event, join
 from ..wire import Body, JsonError, encode
-from .chat_over_messages_reply import Manner, arguments_of, called_name, finish_of, text_in, usage_of
+from .chat_over_messages_reply import Manner, arguments_of, called_id, called_name, finish_of, text_in, usage_of
 
 DONE = b"data: [DONE]\n\n"
 
@@ -148,7 +148,7 @@ class ChatStream:
         function = {"name": called_name(block), "arguments": ""}
         if self._manner.legacy:
             return self._call_delta(call, function)
-        first = {"index": call.index, "id": block.get("id"), "type": "function", "function": function}
+        first = {"index": call.index, "id": called_id(block, self._manner), "type": "function", "function": function}
         return self._chunk({"tool_calls": [first]})
 
     def _arguments(self, index: Any, text: Any) -> bytes:
