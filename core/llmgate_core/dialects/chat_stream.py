@@ -9,10 +9,9 @@ import re
 from typing import Any
 
 from ..wire import Body, JsonError, decode, value_end
-from .passing import DATA, ERROR_NAME, PassingLines
+from .passing import DATA, DONE, ERROR_NAME, PassingLines, begins_a_line
 
 _FINISH = re.compile(rb'"finish_reason"\s*+:\s*+"[^"]')
-_DONE = re.compile(rb"(?:\A|[\r\n])data: ?\[DONE\]")
 _USAGE = re.compile(rb'"usage"\s*+:\s*+(?=\{)')
 _ERROR = re.compile(rb'"error"\s*+:\s*+(?!null)')
 
@@ -58,7 +57,7 @@ class StreamWatch(PassingLines):
         """See `PassingLines`."""
         if not self.meaningful:
             self.meaningful = MEANINGFUL.search(lines) is not None
-        if b"[DONE]" in lines and _DONE.search(lines):
+        if b"[DONE]" in lines and begins_a_line(DONE, lines):
             self.done = self.finished = True
         elif not self.finished:
             self.finished = _FINISH.search(lines) is not None
@@ -76,7 +75,7 @@ class StreamWatch(PassingLines):
 
 
 def _has_error(lines: bytes) -> bool:
-    if b"event:" in lines and ERROR_NAME.search(lines):
+    if begins_a_line(ERROR_NAME, lines):
         return True
     if b'"error"' not in lines or not _ERROR.search(lines):
         return False

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from ..wire import Body, JsonError
-from .passing import DATA, ERROR_NAME, PassingLines
+from .passing import DATA, ERROR_NAME, PassingLines, begins_a_line
 
 _MILESTONE = re.compile(rb'"type"\s*+:\s*+"message_(?:start|delta|stop)"')
 
@@ -74,7 +74,7 @@ class StreamWatch(PassingLines):
 
 
 def _has_error(lines: bytes) -> bool:
-    if b"event:" in lines and ERROR_NAME.search(lines):
+    if begins_a_line(ERROR_NAME, lines):
         return True
     return b'"error"' in lines and any(is_error(data) for data in DATA.findall(lines) if b'"error"' in data)
 

@@ -13,12 +13,11 @@ from typing import Any
 from ..errors import ConnectorError
 from ..wire import Body, JsonError, decode, encode, value_end
 from .failures import reported_error
-from .passing import DATA, ERROR_NAME, PassingLines
+from .passing import DATA, DONE, ERROR_NAME, PassingLines, begins_a_line
 
 _END = rb'"type"\s*+:\s*+"response\.(?:completed|incomplete|failed)"'
 _FINISH = re.compile(_END)
-_FINISH_FIRST = re.compile(rb"(?:\A|[\r\n])data: ?\{\s*+" + _END)
-_DONE = re.compile(rb"(?:\A|[\r\n])data: ?\[DONE\]")
+_FINISH_FIRST = re.compile(rb"data: ?\{\s*+" + _END)
 _USAGE = re.compile(rb'"usage"\s*+:\s*+(?=\{\s*+"[a-z_]*tokens)')
 _SEQUENCE = re.compile(rb'"sequence_number"\s*+:\s*+([0-9]{1,15})')
 
@@ -72,7 +71,7 @@ class StreamWatch(PassingLines):
         if not self.meaningful:
             self.meaningful = self.finished or MEANINGFUL.search(lines) is not None
         if not self.done and b"[DONE]" in lines:
-            self.done = _DONE.search(lines) is not None
+            self.done = begins_a_line(DONE, lines)
         if b'"sequence_number"' in lines:
             self._sequence_text = lines
         if self.finished:
@@ -92,7 +91,7 @@ class StreamWatch(PassingLines):
 def _has_end(lines: bytes) -> bool:
     if not any(word in lines for word in _END_WORDS) or not _FINISH.search(lines):
         return False
-    return _FINISH_FIRST.search(lines) is not None or any(
+    return begins_a_line(_FINISH_FIRST, lines) or any(
         _type(data) in _ENDS for data in DATA.findall(lines) if _FINISH.search(data)
     )
 
@@ -109,7 +108,7 @@ def _type(data: bytes) -> Any:
 
 
 def _has_error(lines: bytes) -> bool:
-    if b"error" in lines and ERROR_NAME.search(lines):
+    if begins_a_line(ERROR_NAME, lines):
         return True
     if not _may_fail(lines):
         return False
