@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..dialects import chat
+from ..dialects.failures import reported_error
 from ..errors import ConnectorError
-from ..wire import decode, encode
+from ..sse import Event
+from ..wire import JsonError, decode, encode
 
 
 def reply_of(data: bytes) -> tuple[dict[str, Any], Mapping[str, Any], str | None]:
@@ -26,6 +28,25 @@ def reply_of(data: bytes) -> tuple[dict[str, Any], Mapping[str, Any], str | None
     if not isinstance(message, dict):
         raise ConnectorError("protocol", "the upstream answered without a `message`")
     return answer, message, finish_of(choice)
+
+
+def chunk_of(event: Event) -> dict[str, Any]:
+    """The chunk that an event of a stream holds.
+
+    Raises:
+        ConnectorError: it reports a failure, or is no chunk.
+    """
+    try:
+        chunk = decode(event.data)
+    except JsonError as error:
+        if event.event == "error":
+            raise reported_error(event.data) from None
+        raise ConnectorError("protocol", f"the upstream's stream holds unusable JSON: {error}") from None
+    if event.event == "error" or (isinstance(chunk, dict) and chunk.get("error")):
+        raise reported_error(event.data)
+    if not isinstance(chunk, dict):
+        raise ConnectorError("protocol", "the upstream's stream holds an event that is no object")
+    return chunk
 
 
 def first_choice(chunk: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..dialects.failures import reported_error
 from ..dialects.messages import error_event
 from ..errors import ConnectorError
 from ..sse import Event
-from ..wire import JsonError, decode
-from .chat_answers import calls_of, finish_of, first_choice, reasoning_of, text_of
+from .chat_answers import calls_of, chunk_of, finish_of, first_choice, reasoning_of, text_of
 from .chat_calls import Calls
 from .messages_over_chat_queue import BlockQueue, say
 from .messages_over_chat_reply import CUT_OFF, model_of, opened, stop_reason_of, usage_of
@@ -49,7 +47,7 @@ class MessagesStream:
         if data == b"[DONE]":
             self._is_done = True
             return self.end()
-        chunk = _chunk(event)
+        chunk = chunk_of(event)
         self._begin(model_of(chunk))
         self._take(chunk)
         usage = chunk.get("usage")
@@ -125,22 +123,3 @@ class MessagesStream:
             call, arguments = self._calls.route(piece)
             if call.name:  # without, it may still come
                 self._said.append(self._blocks.add_call(call, arguments))
-
-
-def _chunk(event: Event) -> dict[str, Any]:
-    """The chunk that an event holds.
-
-    Raises:
-        ConnectorError: it reports a failure, or is no chunk.
-    """
-    try:
-        chunk = decode(event.data)
-    except JsonError as error:
-        if event.event == "error":
-            raise reported_error(event.data) from None
-        raise ConnectorError("protocol", f"the upstream's stream holds unusable JSON: {error}") from None
-    if event.event == "error" or (isinstance(chunk, dict) and chunk.get("error")):
-        raise reported_error(event.data)
-    if not isinstance(chunk, dict):
-        raise ConnectorError("protocol", "the upstream's stream holds an event that is no object")
-    return chunk

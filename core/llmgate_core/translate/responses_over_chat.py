@@ -13,8 +13,9 @@ from typing import Any
 
 from ..errors import RequestError
 from ..wire import Body, JsonError, encode
+from .chat_answers import reply_of
 from .losses import Losses
-from .responses_over_chat_reply import Envelope, Item, ended, items_of, reply_of
+from .responses_over_chat_reply import Envelope, Item, ended, items_of
 from .responses_over_chat_request import request_of
 from .responses_over_chat_rules import LOSSES
 from .responses_over_chat_stream import ResponsesStream

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from ..dialects import chat
 from ..errors import KINDS, ConnectorError, RequestError
-from ..wire import decode, encode
+from ..wire import decode
+from .chat_answers import arguments_of, calls_of, count_in, id_of, name_of, nameless, reasoning_of, text_of
 from .responses_over_chat_tools import Tool, Toolbox, action_of_arguments, input_of_arguments, object_of_arguments
 
 Item = dict[str, Any]
@@ -90,29 +91,18 @@ def usage_of(usage: Any) -> dict[str, Any] | None:
     """Chat's `usage` by the names of Responses, None where there is none. Both count cached tokens as input."""
     if not isinstance(usage, dict):
         return None
-    read = _count(usage, "prompt_tokens")
-    written = _count(usage, "completion_tokens")
-    cached = _count(_details(usage, "prompt"), "cached_tokens") or _count(usage, "prompt_cache_hit_tokens")
+    read, written = count_in(usage, "prompt_tokens"), count_in(usage, "completion_tokens")
+    prompt, completion = "prompt_tokens_details", "completion_tokens_details"
     return {
         "input_tokens": read,
         "input_tokens_details": {
-            "cached_tokens": cached,
-            "cache_write_tokens": _count(_details(usage, "prompt"), "cache_write_tokens"),
+            "cached_tokens": count_in(usage, prompt, "cached_tokens") or count_in(usage, "prompt_cache_hit_tokens"),
+            "cache_write_tokens": count_in(usage, prompt, "cache_write_tokens"),
         },
         "output_tokens": written,
-        "output_tokens_details": {"reasoning_tokens": _count(_details(usage, "completion"), "reasoning_tokens")},
-        "total_tokens": _count(usage, "total_tokens") or read + written,
+        "output_tokens_details": {"reasoning_tokens": count_in(usage, completion, "reasoning_tokens")},
+        "total_tokens": count_in(usage, "total_tokens") or read + written,
     }
-
-
-def _details(usage: Mapping[str, Any], of: str) -> Mapping[str, Any]:
-    found = usage.get(f"{of}_tokens_details")
-    return found if isinstance(found, dict) else {}
-
-
-def _count(holder: Mapping[str, Any], name: str) -> int:
-    value = holder.get(name)
-    return int(value) if isinstance(value, (int, float)) and value > 0 else 0
 
 
 # --- items --------------------------------------------------------------------------------------------------
@@ -164,33 +154,6 @@ def call_item(id: str, tool: Tool, call_id: str, arguments: str, status: Status)
 # --- a plain answer -----------------------------------------------------------------------------------------
 
 
-def reply_of(data: bytes) -> tuple[dict[str, Any], Mapping[str, Any], str | None]:
-    """A plain answer's whole object, its first message and its `finish_reason`.
-
-    Raises:
-        ConnectorError: it is no answer, or the failure that it reports.
-    """
-    chat.read_reply(data)
-    answer: dict[str, Any] = decode(data)
-    choice = answer["choices"][0]
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(message, dict):
-        raise ConnectorError("protocol", "the upstream answered without a `message`")
-    return answer, message, finish_of(choice)
-
-
-def finish_of(choice: Mapping[str, Any]) -> str | None:
-    """Why the answer has ended, None if it has not.
-
-    Raises:
-        ConnectorError: kind `protocol`, it has ended with an error that nobody has told.
-    """
-    finish = choice.get("finish_reason")
-    if finish == "error":
-        raise ConnectorError("protocol", "the upstream ended the answer with `finish_reason` `error`")
-    return finish if isinstance(finish, str) and finish else None
-
-
 def items_of(message: Mapping[str, Any], finish: str | None, toolbox: Toolbox, new_id: Any) -> list[Item]:
     """The items of a chat message: reasoning, then text, then calls; what comes last may be cut off.
 
@@ -198,7 +161,7 @@ def items_of(message: Mapping[str, Any], finish: str | None, toolbox: Toolbox, n
         ConnectorError: kind `protocol`, a call names no tool.
     """
     calls = [call for call in calls_of(message) if name_of(call) or arguments_of(call)]
-    text, refusal = text_in(message.get("content")), text_in(message.get("refusal"))
+    text, refusal = text_of(message.get("content")), text_of(message.get("refusal"))
     items = []
     if thought := reasoning_of(message):
         items.append(reasoning_item(f"rs_{new_id()}", thought))
@@ -206,58 +169,12 @@ def items_of(message: Mapping[str, Any], finish: str | None, toolbox: Toolbox, n
     if parts:
         items.append(message_item(f"msg_{new_id()}", parts, "completed" if calls else status_at(finish)))
     for call in calls:
-        tool, call_id = toolbox.known(checked_name(name_of(call))), call.get("id") or f"call_{new_id()}"
+        if not (name := name_of(call)):
+            raise nameless()
+        tool, call_id = toolbox.known(name), id_of(call) or f"call_{new_id()}"
         id = f"{PREFIXES[tool.kind]}{new_id()}"
-        items.append(call_item(id, tool, str(call_id), arguments_of(call), status_at(finish)))
+        items.append(call_item(id, tool, call_id, arguments_of(call), status_at(finish)))
     return items
-
-
-def reasoning_of(said: Mapping[str, Any]) -> str:
-    """The reasoning in a message or delta, under either of the names that are met."""
-    return text_in(said.get("reasoning_content")) or text_in(said.get("reasoning"))
-
-
-def text_in(content: Any) -> str:
-    """A content's text; some upstreams send it in parts."""
-    if isinstance(content, list):
-        return "".join(text_in(part.get("text")) for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else ""
-
-
-def calls_of(said: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The calls in a message or delta; `function_call` is what they were called once."""
-    calls = said.get("tool_calls")
-    if isinstance(calls, list):
-        return [call for call in calls if isinstance(call, dict)]
-    function = said.get("function_call")
-    return [{"index": 0, "function": function}] if isinstance(function, dict) else []
-
-
-def name_of(call: Mapping[str, Any]) -> str:
-    """The name in a call or a piece of one, empty if there is none."""
-    function = call.get("function")
-    name = function.get("name") if isinstance(function, dict) else None
-    return name.strip() if isinstance(name, str) else ""
-
-
-def arguments_of(call: Mapping[str, Any]) -> str:
-    """The arguments in a call or a piece of one; where they are no text, they become one."""
-    function = call.get("function")
-    arguments = function.get("arguments") if isinstance(function, dict) else None
-    if arguments is None or isinstance(arguments, str):
-        return arguments or ""
-    return encode(arguments).decode()
-
-
-def checked_name(name: str) -> str:
-    """The name of a call.
-
-    Raises:
-        ConnectorError: kind `protocol`, it has none.
-    """
-    if not name:
-        raise ConnectorError("protocol", "the upstream called a tool without a name")
-    return name
 
 
 # --- a failure ----------------------------------------------------------------------------------------------

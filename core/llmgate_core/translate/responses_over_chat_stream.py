@@ -10,24 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..dialects.chat import reported_error
-from ..dialects.chat_stream import is_error
 from ..errors import ConnectorError
 from ..sse import Event, join
-from ..wire import JsonError, decode, encode
-from .responses_over_chat_calls import Calls
+from ..wire import encode
+from .chat_answers import calls_of, chunk_of, finish_of, first_choice, reasoning_of, text_of
+from .chat_calls import Call, Calls
 from .responses_over_chat_open import OpenCall, OpenItem, OpenMessage, OpenReasoning, Said
-from .responses_over_chat_reply import (
-    Envelope,
-    Item,
-    calls_of,
-    ended,
-    finish_of,
-    reasoning_of,
-    response_error,
-    status_at,
-    text_in,
-)
+from .responses_over_chat_reply import PREFIXES, Envelope, Item, ended, response_error, status_at
 from .responses_over_chat_tools import Toolbox
 
 
@@ -48,7 +37,9 @@ class ResponsesStream:
         self._number = 0  # of the next event
         self._items: list[Item | None] = []  # by their index; None is one that is open
         self._open: list[OpenItem] = []
-        self._calls = Calls(toolbox)
+        self._toolbox = toolbox
+        self._calls = Calls()
+        self._items_of_calls: dict[Call, OpenCall] = {}
         self._begun = False
         self._finish: str | None = None
         self._is_done = False  # `[DONE]` has come
@@ -67,14 +58,7 @@ class ResponsesStream:
         if event.data.strip() == b"[DONE]":
             self._is_done = True
             return self._end()
-        if event.event == "error" or is_error(event.data):
-            raise reported_error(event.data)
-        try:
-            chunk = decode(event.data)
-        except JsonError as error:
-            raise ConnectorError("protocol", f"the upstream's stream holds unusable JSON: {error}") from None
-        if not isinstance(chunk, dict):
-            raise ConnectorError("protocol", "the upstream's stream holds an event that is no object")
+        chunk = chunk_of(event)
         return self._begin(chunk.get("model")) + self._take(chunk)
 
     def end(self) -> bytes:
@@ -119,8 +103,7 @@ class ResponsesStream:
     def _take(self, chunk: Mapping[str, Any]) -> bytes:
         if isinstance(chunk.get("usage"), dict):
             self._usage = chunk["usage"]
-        choices = chunk.get("choices")
-        choice = next((one for one in choices if _is_first(one)), None) if isinstance(choices, list) else None
+        choice = first_choice(chunk)
         if choice is None:
             return b""
         delta = choice.get("delta")
@@ -134,9 +117,9 @@ class ResponsesStream:
         said = b""
         if thought := reasoning_of(delta):
             said += self._tell(self._reasoning(), thought)
-        if text := text_in(delta.get("content")):
+        if text := text_of(delta.get("content")):
             said += self._tell(self._message("output_text"), text)
-        if refusal := text_in(delta.get("refusal")):
+        if refusal := text_of(delta.get("refusal")):
             said += self._tell(self._message("refusal"), refusal)
         for piece in calls_of(delta):
             said += self._take_call(piece)
@@ -166,14 +149,19 @@ class ResponsesStream:
     def _take_call(self, piece: Mapping[str, Any]) -> bytes:
         """A piece of a call. Calls stay open side by side; text and reasoning end where a call begins."""
         call, text = self._calls.route(piece)
-        said = b""
-        if call.item is None:
-            if not call.name:
-                return b""  # its name may still come
+        if not call.name:
+            return b""  # it may still come
+        said, item = b"", self._items_of_calls.get(call)
+        if item is None:
             said = self._close(OpenReasoning, OpenMessage)
-            call.item = self._calls.opened(call, self._next_index(), self._new_id)
-            said += self._opened(call.item)
-        return said + self._say_all(call.item.add(text)) if text else said
+            item = self._items_of_calls[call] = self._begun_call(call)
+            said += self._opened(item)
+        return said + self._say_all(item.add(text)) if text else said
+
+    def _begun_call(self, call: Call) -> OpenCall:
+        tool = self._toolbox.known(call.name)
+        id, call_id = f"{PREFIXES[tool.kind]}{self._new_id()}", call.id or f"call_{self._new_id()}"
+        return OpenCall(id, self._next_index(), tool, call_id)
 
     # --- items --------------------------------------------------------------------------------------------
 
@@ -211,7 +199,3 @@ class ResponsesStream:
         data = encode({"type": name, "sequence_number": self._number, **fields})
         self._number += 1
         return join(data, name)
-
-
-def _is_first(choice: Any) -> bool:
-    return isinstance(choice, dict) and choice.get("index") in (0, None)
