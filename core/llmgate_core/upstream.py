@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
+from typing import Literal
 
 import aiohttp
 import httpx
@@ -239,6 +240,32 @@ def explain(error: Exception, url: httpx.URL, timeouts: Timeouts) -> ConnectorEr
         case aiohttp.ClientResponseError():
             return ConnectorError("protocol", f"{where}: what it answered is not HTTP")
     return ConnectorError("protocol", f"{where}: {type(cause).__name__}")
+
+
+Trouble = Literal["dns", "tls", "timeout", "proxy", "refused", "closed", "not HTTP", "other"]
+
+
+def trouble(error: BaseException) -> Trouble:
+    """What kept a request from being answered, told by the causes of a ConnectorError; `other` where nobody knows."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, aiohttp.ClientError):
+        cause = cause.__cause__
+    match cause:
+        case aiohttp.ClientConnectorDNSError():
+            return "dns"
+        case aiohttp.ClientSSLError():
+            return "tls"
+        case aiohttp.ServerTimeoutError():
+            return "timeout"
+        case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
+            return "proxy"
+        case aiohttp.ClientConnectorError():
+            return "refused"
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
+            return "closed"
+        case aiohttp.ClientResponseError():
+            return "not HTTP"
+    return "timeout" if isinstance(error, ConnectorError) and error.kind == "timeout" else "other"
 
 
 def _where(url: httpx.URL) -> str:
