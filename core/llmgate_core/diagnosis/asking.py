@@ -32,7 +32,7 @@ class Asked:
 
     Args:
         ready, detail: as `llmgate check` has them.
-        ready_files: texts that its credential provider tells of itself; files may be among them.
+        facts: texts that its credential provider tells of itself; files may be among them.
         off: why its connector lets no request through, None where it does.
         missing: why there is no credential, None where there is one; it was asked without, then.
         address: where it was asked; empty where it was not.
@@ -46,7 +46,7 @@ class Asked:
     name: str
     ready: bool = False
     detail: str = ""
-    ready_files: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
     off: str | None = None
     missing: str | None = None
     address: str = ""
@@ -94,19 +94,19 @@ async def _ask(backend: Backend, watching: Watching, learn: Learn, *, offline: b
     if offline:
         return found
     began, asking = time.monotonic(), Asking(backend, learn)
-    error: ConnectorError | None = None
+    failure: ConnectorError | None = None
     try:
         async with asyncio.timeout(SECONDS):
             await asking.list()
-    except ConnectorError as failure:
-        error = failure
+    except ConnectorError as error:
+        failure = error
     except TimeoutError:
-        error = ConnectorError("timeout", f"no answer within {SECONDS:g} s")
+        failure = ConnectorError("timeout", f"no answer within {SECONDS:g} s")
     return dataclasses.replace(
         found,
         missing=asking.missing,
         address=watching.address,
-        error=error,
+        error=failure,
         models=asking.models,
         seconds=time.monotonic() - began,
         skew=watching.skew,

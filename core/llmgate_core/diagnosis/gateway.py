@@ -146,4 +146,6 @@ def _other_backends(running: Collection[str], expected: Expected) -> list[Findin
         return []
     parts = [f"{word} {', '.join(names)}" for word, names in (("has", more), ("lacks", less)) if names]
     way_out = "restart it, or `kill -HUP` makes it read its own files again"
-    return [advice(f"it runs with another configuration than this one: it {' and '.join(parts)}", expected.url, way_out)]
+    return [
+        advice(f"it runs with another configuration than this one: it {' and '.join(parts)}", expected.url, way_out)
+    ]

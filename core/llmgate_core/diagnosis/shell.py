@@ -72,9 +72,10 @@ def _base_url(name: str, parts: SplitResult, gateway: str) -> list[Finding]:
 def _split(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
-        return parts if parts.hostname and (parts.port or True) else None
+        _ = parts.port  # raises for one that is no number
     except ValueError:
         return None
+    return parts if parts.hostname else None
 
 
 def _leads_to(parts: SplitResult, gateway: str) -> bool:

@@ -33,29 +33,37 @@ REFUSED: Mapping[Kind, str] = {
 }
 
 
-def look_at(asked: Asked) -> list[Finding]:
-    """Whether one backend can be used."""
+def look_at(asked: Asked, told: Iterable[str] = ()) -> list[Finding]:
+    """Whether one backend can be used.
+
+    Args:
+        told: what has been said before; a missing credential that is told there is not told again.
+    """
     if asked.off is not None:
         return [advice(f"lets no request through: {asked.off}", asked.name)]
-    if not asked.address:  # nobody was asked
-        return [_as_known(asked)]
-    reached = asked.error is None or asked.error.status is not None
+    why = asked.missing or ("" if asked.ready else asked.detail)
+    missing = [fail(f"has no credential: {why}", asked.name, _log_in(asked))] if why else []
+    if any(text.endswith(why) for text in told):
+        missing = []
+    if not asked.address:
+        return missing or [_unasked(asked)]
     if asked.missing is not None:
-        missing = fail(f"has no credential: {asked.missing}", asked.name, _log_in(asked))
-        return [missing, ok(f"can be reached{_took(asked)}", _where(asked)) if reached else _failed(asked, asked.error)]
+        reached = asked.error is None or asked.error.status is not None
+        return [
+            *missing,
+            ok(f"can be reached{_took(asked)}", _where(asked)) if reached else _failed(asked, asked.error),
+        ]
     if asked.error is not None:
         return [_failed(asked, asked.error)]
     models = len(asked.models or ())
     return [ok(f"answers{_took(asked)}, and lists {models} model{'' if models == 1 else 's'}", _where(asked))]
 
 
-def _as_known(asked: Asked) -> Finding:
-    """What can be said without asking anybody."""
-    if asked.missing is None and asked.error is not None:
+def _unasked(asked: Asked) -> Finding:
+    """Nothing went over the network: nobody was to be asked, or it failed before."""
+    if asked.error is not None:
         return _failed(asked, asked.error)
-    if asked.ready and asked.missing is None:
-        return ok(f"was not asked; {asked.detail}", asked.name)
-    return fail(f"has no credential: {asked.missing or asked.detail}", asked.name, _log_in(asked))
+    return ok(f"was not asked; {asked.detail}", asked.name)
 
 
 def _failed(asked: Asked, error: ConnectorError | None) -> Finding:
