@@ -34,6 +34,8 @@ MAX_INFLATED = 256 * 1024
 AT_ONCE_SECONDS = 0.5
 # Some upstreams send policies of many kilobytes in a header; aiohttp's own limit is 8 kB.
 MAX_HEADER_BYTES = 64 * 1024
+# Closed by the upstream: while an answer was awaited, while the request was written, or before.
+HUNG_UP = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -155,7 +157,7 @@ class Client:
             try:
                 return await transport.handle_async_request(request)
             except (httpx.HTTPError, aiohttp.ClientError) as error:
-                gone = isinstance(error.__cause__ or error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
+                gone = isinstance(error.__cause__ or error, HUNG_UP)
                 if not (gone and _reused.get() and now() - began < AT_ONCE_SECONDS):
                     raise
 
@@ -231,7 +233,7 @@ def explain(error: Exception, url: httpx.URL, timeouts: Timeouts) -> ConnectorEr
             # Not the error's own text: asyncio puts "Connect call failed" and the address in there.
             reason = os.strerror(cause.os_error.errno) if cause.os_error.errno else "connection failed"
             return ConnectorError("unavailable", f"{where}: {reason[:1].lower() + reason[1:]}; is it running?")
-        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
+        case _ if isinstance(cause, HUNG_UP):
             return ConnectorError("unavailable", f"{where}: closed the connection without answering")
         case aiohttp.ClientPayloadError():
             return ConnectorError("protocol", f"{where}: cut the answer off")
@@ -261,7 +263,7 @@ def trouble(error: BaseException) -> Trouble:
             return "proxy"
         case aiohttp.ClientConnectorError():
             return "refused"
-        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
+        case _ if isinstance(cause, HUNG_UP):
             return "closed"
         case aiohttp.ClientResponseError():
             return "not HTTP"

@@ -41,6 +41,14 @@ class Read:
     problems: Sequence[Problem]
     advice: Sequence[Problem]
 
+    @property
+    def knows_address(self) -> bool:
+        """Whether it can be said where the gateway listens: not with port 0, nor with a mistake in that section."""
+        is_unread = self.places.main is not None and not self.config.origin.lines
+        return bool(self.config.server.port) and not any(
+            "`server" in one.message or (is_unread and one.line) for one in self.problems
+        )
+
 
 @dataclass
 class Answers:
@@ -234,10 +242,8 @@ def _gateway(config: GatewayConfig, url: str, answers: Answers) -> list[Finding]
     from ..diagnosis import gateway
     from ..diagnosis.findings import fail, ok
 
-    if not config.server.port:
-        return [ok("`server.port` is 0: its first line says where it listens; `llmgate doctor --port` looks there")]
     if answers.heard is None:
-        return []
+        return [ok("not looked for, as its address is not known", next="`llmgate doctor --port` looks where you say")]
     key = config.problem(("auth", "api_keys"), "").where if running.first_key(config) else None
     ready = {backend.name: False for backend in config.enabled_backends()}
     ready |= {one.name: one.ready for one in answers.backends}
@@ -253,7 +259,7 @@ def _shell(ctx: click.Context, found: Read, url: str) -> list[Finding]:
     from ..diagnosis.findings import ok
 
     shown = shell.unread(os.environ, known_variables(ctx, found))
-    if found.config.server.port:
+    if found.knows_address:
         shown += [*shell.base_urls(os.environ, url), *shell.proxies(os.environ, url)]
     return shown or [ok("no variable contradicts")]
 
@@ -314,7 +320,7 @@ def _run(found: Read, url: str, answers: Answers, redactor: Redactor, *, offline
     async def everybody() -> None:
         backends = [backend for backend in found.config.enabled_backends() if backend.type in found.plugins.connectors]
         asking = [one(backend) for backend in backends]
-        if not offline and found.config.server.port:
+        if not offline and found.knows_address:
             asking.append(gateway())
         await asyncio.gather(*asking)
 

@@ -96,7 +96,7 @@ def look_at(heard: Heard, expected: Expected) -> list[Finding]:
     if heard.trouble in ("closed", "not HTTP"):
         return [fail("another program has the port, and does not speak HTTP", url, ELSEWHERE)]
     if heard.trouble is not None:
-        return [fail(f"what has the port does not answer: {heard.reason}", url, ELSEWHERE)]
+        return [fail(f"what has the port does not answer", url, ELSEWHERE)]
     if not heard.is_ours:
         name = f", which calls itself `{heard.server}`" if heard.server else ""
         return [fail(f"another program has the port (HTTP {heard.status}){name}", url, ELSEWHERE)]

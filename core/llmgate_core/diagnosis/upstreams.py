@@ -71,7 +71,9 @@ def _failed(asked: Asked, error: ConnectorError | None) -> Finding:
         return ok("can be reached", _where(asked))
     message = error.message.partition(" (`")[0].replace("\n", " ")[:300]  # not the gateway's timeout, but ours
     if error.status is None and error.kind in ("unavailable", "timeout"):
-        return fail(f"cannot be reached: {message}", _where(asked), UNREACHED[trouble(error)])
+        why = trouble(error)
+        message = message if why == "other" else message.partition("; ")[0]
+        return fail(f"cannot be reached: {message}", _where(asked), UNREACHED[why])
     answer = f"HTTP {error.status}: {message}" if error.status else message
     if error.kind in REFUSED:
         return fail(f"refuses ({answer})", _where(asked), _log_in(asked) or REFUSED[error.kind])
