@@ -8,6 +8,7 @@ auth that a gateway must not have.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import ssl
 import zlib
@@ -244,7 +245,7 @@ def explain(error: Exception, url: httpx.URL, timeouts: Timeouts) -> ConnectorEr
     return ConnectorError("protocol", f"{where}: {type(cause).__name__}")
 
 
-Trouble = Literal["dns", "tls", "timeout", "proxy", "refused", "closed", "not HTTP", "other"]
+Trouble = Literal["dns", "tls", "timeout", "unreachable", "proxy", "refused", "closed", "not HTTP", "other"]
 
 
 def trouble(error: BaseException) -> Trouble:
@@ -261,8 +262,10 @@ def trouble(error: BaseException) -> Trouble:
             return "timeout"
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
             return "proxy"
-        case aiohttp.ClientConnectorError():
-            return "refused"
+        case aiohttp.ClientConnectorError(os_error=ConnectionResetError()):
+            return "closed"  # in the midst of the TLS handshake
+        case aiohttp.ClientConnectorError(os_error=os_error):
+            return "refused" if os_error.errno in (None, errno.ECONNREFUSED) else "unreachable"
         case _ if isinstance(cause, HUNG_UP):
             return "closed"
         case aiohttp.ClientResponseError():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,14 +65,6 @@ def fenced(subject: str, look: Callable[[], Sequence[Finding]]) -> list[Finding]
     """What `look` finds, or that it failed."""
     try:
         return list(look())
-    except Exception as error:
-        return failed(subject, error)
-
-
-async def afenced(subject: str, look: Awaitable[Sequence[Finding]]) -> list[Finding]:
-    """The same for a look that asks somebody."""
-    try:
-        return list(await look)
     except Exception as error:
         return failed(subject, error)
 

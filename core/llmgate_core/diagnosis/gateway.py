@@ -95,8 +95,12 @@ def look_at(heard: Heard, expected: Expected) -> list[Finding]:
         return [ok("no gateway runs there", url, "`llmgate serve` starts one")]
     if heard.trouble in ("closed", "not HTTP"):
         return [fail("another program has the port, and does not speak HTTP", url, ELSEWHERE)]
+    if heard.trouble == "timeout":
+        return [fail("what has the port does not answer", url, ELSEWHERE)]
     if heard.trouble is not None:
-        return [fail(f"what has the port does not answer", url, ELSEWHERE)]
+        return [
+            fail(f"the address cannot be asked: {heard.reason}", url, "mend `server.host`, `--host` or LLMGATE_HOST")
+        ]
     if not heard.is_ours:
         name = f", which calls itself `{heard.server}`" if heard.server else ""
         return [fail(f"another program has the port (HTTP {heard.status}){name}", url, ELSEWHERE)]

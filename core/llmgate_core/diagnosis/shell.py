@@ -18,10 +18,11 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 def unread(environ: Iterable[str], known: Collection[str]) -> list[Finding]:
     """Variables that look like ours and are read by nobody."""
     found = []
+    ends = [name.removeprefix(PREFIX) for name in known if name.startswith(PREFIX)]  # what all have in common misleads
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known:
-            close = did_you_mean(name, known)
-            way_out = f"did you mean {close}?" if close else "`llmgate serve --help` names those that are read"
+            close = did_you_mean(name.removeprefix(PREFIX), ends)
+            way_out = f"did you mean {PREFIX}{close}?" if close else "`llmgate serve --help` names those that are read"
             found.append(advice("nobody reads this variable", name, way_out))
     return found
 

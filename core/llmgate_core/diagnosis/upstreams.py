@@ -19,9 +19,10 @@ UNREACHED: Mapping[Trouble, str] = {
     "tls": "is it `http://` rather than `https://`, does the certificate fit the name, is this machine's clock right? "
     "For a certificate authority of your own set SSL_CERT_FILE",
     "timeout": "a firewall or a VPN may be in the way; where the way out is a proxy, set HTTPS_PROXY",
+    "unreachable": "is the network up, and the address right? A VPN or a proxy (HTTPS_PROXY) may be needed",
     "proxy": "check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; hosts that are reached without belong into NO_PROXY",
     "refused": "start the server there, or mend the address and port under `extra`",
-    "closed": "is it `https://` rather than `http://`? Else look into the upstream's own log",
+    "closed": "is it `https://` rather than `http://`, or the other way round? Else look into the upstream's own log",
     "not HTTP": "is it `https://` rather than `http://`, and the right port?",
     "other": "mend the address under `extra`, or see what the upstream says of itself",
 }
