@@ -22,8 +22,9 @@ def command(ctx: click.Context, /, offline: bool, as_json: bool, **flags: Any) -
     """Say why it does not work, and what to do next.
 
     Looks at the installation, the configuration, secrets, every backend, the gateway that runs, and this shell's
-    variables. Asks upstreams for their lists of models, which costs nothing, and changes nothing. Takes the flags of
-    `llmgate serve`. Ends with status 1 if something is wrong; advice alone is none.
+    variables. Upstreams are asked for their lists of models, which costs nothing; nothing is changed, except that a
+    token at its end is refreshed, as for any request. Takes the flags of `llmgate serve`. Ends with status 1 if
+    something is wrong; advice alone is not.
     """
     from ..report import print_findings
     from .examination import examine

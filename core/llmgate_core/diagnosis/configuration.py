@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,9 @@ def look_at_mode(path: Path) -> list[Finding]:
         return []
     if os.name != "posix" or not mode & 0o077:
         return []
-    return [advice(f"others may use this file (mode {mode & 0o777:o})", str(path), f"`chmod 600 {path}`")]
+    return [
+        advice(f"others may use this file (mode {mode & 0o777:o})", str(path), f"`chmod 600 {shlex.quote(str(path))}`")
+    ]
 
 
 def files_in(texts: Iterable[str]) -> Iterator[Path]:

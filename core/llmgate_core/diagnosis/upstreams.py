@@ -99,7 +99,7 @@ def _where(asked: Asked) -> str:
 
 
 def _took(asked: Asked) -> str:
-    return f" after {asked.seconds:.1f} s"
+    return f" after {asked.seconds:.1f} s" if asked.seconds >= 1 else f" after {asked.seconds * 1000:.0f} ms"
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------
