@@ -63,6 +63,12 @@ def test_nothing_is_configured(tmp_path: Path, enough: bool, level: str) -> None
     assert "`llmgate init`" in found.next
 
 
+def test_a_main_file_that_is_none_is_not_called_one(tmp_path: Path) -> None:
+    """That it cannot be read is told with the other problems."""
+    assert look_at_files(Places(tmp_path, None), (), enough=False) == []
+    assert look_at_files(Places(tmp_path / "none.yaml", None), (), enough=False) == []
+
+
 # --- secrets ----------------------------------------------------------------------------------------------------------
 
 

@@ -28,5 +28,13 @@ def test_what_llmgate_raises_on_purpose_keeps_its_words(error: Exception) -> Non
     assert found == fail("is wrong", "a.yaml:3")
 
 
+def test_what_the_system_refuses_is_no_mistake_of_ours() -> None:
+    def look() -> list[object]:
+        raise PermissionError(13, "Permission denied", "/sk-MARKER")
+
+    [found] = fenced("a folder", look)  # type: ignore[arg-type]
+    assert found == fail("could not be looked at: Permission denied", "a folder")
+
+
 def test_all_texts_can_be_changed() -> None:
     assert ok("a", "b", "c").mapped(str.upper) == ok("A", "B", "C")

@@ -74,6 +74,9 @@ def test_offline_nobody_is_asked() -> None:
     found, requests = answered(replies(200, LIST), offline=True)
     assert requests == []
     assert [one.level for one in look_at(found)] == ["ok"]
+    lacking = Asked("a", False, "no key")
+    assert [one.level for one in look_at(lacking)] == ["fail"]
+    assert look_at(lacking, ["said before: no key"]) == []
 
 
 def test_a_port_that_nobody_has() -> None:

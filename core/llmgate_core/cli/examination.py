@@ -194,7 +194,7 @@ def _files(flags: Mapping[str, Any], found: Read) -> list[Finding]:
         what = f"`serve` refuses to listen on {config.server.host} without callers' keys"
         shown.append(fail(what, config.problem(("server", "host"), "").where, "set `auth.api_keys`, or host 127.0.0.1"))
     has_files = found.places.main or found.places.instances
-    if has_files and not config.enabled_backends():
+    if has_files and not found.problems and not config.enabled_backends():
         way_out = "`llmgate init` adds one; `llmgate plugins` shows which connectors there are"
         shown.append(fail("no backend is enabled: every request will be refused", next=way_out))
     if has_files and not found.problems:

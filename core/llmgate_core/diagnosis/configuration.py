@@ -36,7 +36,8 @@ def look_at_files(places: Places, usual: Iterable[Path], *, enough: bool) -> lis
         enough: whether flags or variables name a backend, which needs no file.
     """
     used = [path for path in (places.main, places.instances) if path is not None]
-    found = [_used(path) for path in used]
+    found = [ok("the main file", str(path)) for path in used[:1] if path == places.main and path.is_file()]
+    found += [_folder(path) for path in used if path == places.instances and path.is_dir()]
     found += [
         advice("is there and is not read: files of another place come first", str(path), "`--config` names another")
         for path in usual
@@ -49,9 +50,7 @@ def look_at_files(places: Places, usual: Iterable[Path], *, enough: bool) -> lis
     return found
 
 
-def _used(path: Path) -> Finding:
-    if not path.is_dir():
-        return ok("the main file", str(path))
+def _folder(path: Path) -> Finding:
     count = sum(one.suffix in (".yaml", ".yml") and one.name[0] != "." for one in path.iterdir())
     return ok(f"the folder of instance files; it has {count}", str(path))
 

@@ -75,6 +75,8 @@ def failed(subject: str, error: Exception) -> list[Finding]:
         return told("fail", error.problems)
     if isinstance(error, GatewayError):
         return [fail(str(error), subject)]
+    if isinstance(error, OSError):
+        return [fail(f"could not be looked at: {error.strerror or 'it failed'}", subject)]
     # Not its text, which may hold what it was about.
     what = f"could not be looked at: {type(error).__name__}{place(error)}"
     return [fail(what, subject, "this is a mistake in llmgate or in a plugin: please report it with this line")]

@@ -43,11 +43,10 @@ def look_at(asked: Asked, told: Iterable[str] = ()) -> list[Finding]:
     if asked.off is not None:
         return [advice(f"lets no request through: {asked.off}", asked.name)]
     why = asked.missing or ("" if asked.ready else asked.detail)
-    missing = [fail(f"has no credential: {why}", asked.name, _log_in(asked))] if why else []
-    if any(text.endswith(why) for text in told):
-        missing = []
+    is_told = any(text.endswith(why) for text in told)
+    missing = [fail(f"has no credential: {why}", asked.name, _log_in(asked))] if why and not is_told else []
     if not asked.address:
-        return missing or [_unasked(asked)]
+        return missing if why else [_unasked(asked)]
     if asked.missing is not None:
         reached = asked.error is None or asked.error.status is not None
         return [
