@@ -92,9 +92,17 @@ def test_a_wrong_key_and_an_upstream_that_repeats_it(run: Run, write: Write, ser
         assert "refuses (HTTP 401: wrong: [secret])" in ended.out
 
 
-def test_an_upstream_that_is_not_there_and_a_key_that_is_not_set(
+def test_what_an_upstream_says_can_neither_tell_a_secret_nor_command_the_terminal(
     run: Run, write: Write, serve: Serve, port: str
 ) -> None:
+    async def blabs(exchange: Exchange) -> None:
+        await exchange.reply(403, {"error": {"message": f"\x1b[2J[bold]{KEY}"}})
+
+    write(configuration(serve(blabs), port, "auth: {api_keys: ['env:MINE']}\n"))
+    assert "(HTTP 403: ?[2J[bold][secret])" in run("doctor", UPSTREAM="sk-MARKER-other", MINE=KEY).out
+
+
+def test_no_upstream_and_no_key(run: Run, write: Write, serve: Serve, port: str) -> None:
     write(configuration(f"http://127.0.0.1:{port}", port))
     ended = run("doctor", "--json")
     assert ended.status == 1
