@@ -1,0 +1,77 @@
+"""A gateway as an operator starts it, an upstream behind it, and an agent set up with what `llmgate connect` prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.e2e.conftest import Shell, open_shell
+
+from llmgate_core.testing import Script, ScriptedUpstream
+
+from . import errand, headless, install
+from .headless import Ended
+from .upstreams import MODEL
+
+KEY = "sk-e2e-of-the-agent"
+CONTEXT, OUTPUT = 131_072, 8_192
+"""What is known of the model, so that `connect` prints each agent's setting for it."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _installed() -> None:
+    """Skips everything where the agents are not there."""
+    if (fault := install.node_fault()) is not None:
+        pytest.skip(fault)
+    if lacking := install.missing():
+        pytest.skip(f"{', '.join(lacking)} not installed; `make agents` does it")
+
+
+@dataclass
+class Desk:
+    """One test's folders and processes.
+
+    Attributes:
+        file: what the agent is asked to create.
+    """
+
+    shell: Shell
+    project: Path
+    upstreams: ExitStack
+
+    @property
+    def file(self) -> Path:
+        return self.project / errand.FILE
+
+    def gateway(self, connector: str, script: Script, **sections: Any) -> str:
+        """Starts upstream and gateway; the gateway's address."""
+        upstream = self.upstreams.enter_context(ScriptedUpstream.in_thread(script))
+        base = f"{upstream.url}/v1" if connector == "openai-compatible" else upstream.url
+        extra = {"base_url": base, "api_key": None, "models": [MODEL]}
+        facts = {MODEL: {"context": CONTEXT, "max_output": OUTPUT}}
+        backend = {"type": connector, "extra": extra, "model_facts": facts}
+        config = self.shell.config(backends={"local": backend}, auth={"api_keys": ["env:GATE_KEY"]}, **sections)
+        return self.shell.serve("--config", config, GATE_KEY=KEY).url
+
+    def connected(self, agent: str, url: str) -> list[Mapping[str, str]]:
+        """What `llmgate connect` prints; the window is among it."""
+        asked = self.shell.run("connect", agent, "--url", url, "--no-test", "--json", LLMGATE_API_KEYS=KEY)
+        assert asked.returncode == 0, asked.stderr
+        lines: list[Mapping[str, str]] = json.loads(asked.stdout)["lines"]
+        assert any(str(CONTEXT) in piece["text"] for piece in lines)
+        return lines
+
+    def run(self, agent: str, url: str, key: str = KEY) -> Ended:
+        """The agent does its errand."""
+        return headless.run(agent, self.connected(agent, url), self.project, key, errand.PROMPT)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with open_shell(tmp_path) as shell, ExitStack() as upstreams:
+        yield Desk(shell, tmp_path / "project", upstreams)

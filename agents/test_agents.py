@@ -1,0 +1,84 @@
+"""Real coding agents create and edit a file through the gateway, and come to an end whatever happens on the way."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+from . import errand
+from .headless import RECIPES, Ended
+from .upstreams import Chat, Messages, Trouble
+
+if TYPE_CHECKING:
+    from .conftest import Desk
+
+every_agent = pytest.mark.parametrize("agent", RECIPES)
+
+COMPLAINTS = re.compile(r"(?i)unknown (configuration|setting|key)|unrecognized|invalid (config|setting|value)|deprecated")
+"""How agents speak of settings that they do not take."""
+
+ALONE = {"failure_handling": {"enabled": False}}
+"""The gateway waits for nothing and tries nothing again: that is up to the agent."""
+
+
+def assert_done(desk: Desk, ended: Ended, upstream: Chat | Messages) -> None:
+    """The file is as it should be to the byte, and nothing that reached the upstream was at fault."""
+    assert upstream.faults == [], ended.output
+    assert ended.status == 0, ended.output
+    assert desk.file.read_bytes() == errand.EDITED.encode(), ended.output
+    assert errand.DONE in ended.output
+
+
+@every_agent
+def test_it_creates_and_edits_a_file(agent: str, desk: Desk) -> None:
+    upstream = Chat(desk.file, Trouble())
+    ended = desk.run(agent, desk.gateway("openai-compatible", upstream))
+    assert_done(desk, ended, upstream)
+    assert not COMPLAINTS.search(ended.output), ended.output
+
+
+@every_agent
+@pytest.mark.parametrize("who", ["gateway", "agent"])
+def test_it_gets_over_a_rate_limit(who: Literal["gateway", "agent"], agent: str, desk: Desk) -> None:
+    sections: dict[str, Any] = ALONE if who == "agent" else {}
+    upstream = Chat(desk.file, Trouble(limited=True))
+    ended = desk.run(agent, desk.gateway("openai-compatible", upstream, **sections))
+    assert upstream.troubles == 1
+    assert_done(desk, ended, upstream)
+
+
+@every_agent
+@pytest.mark.parametrize("where", ["arguments", "text"])
+def test_it_ends_when_the_upstream_dies(where: Literal["arguments", "text"], agent: str, desk: Desk) -> None:
+    """By its own retry, or with an error that says what happened; the file is whole or not there."""
+    upstream = Chat(desk.file, Trouble(dies_in=where))
+    ended = desk.run(agent, desk.gateway("openai-compatible", upstream))
+    assert (upstream.troubles, upstream.faults) == (1, [])
+    if ended.status == 0:
+        assert_done(desk, ended, upstream)
+        return
+    assert "cut the answer off" in ended.output
+    if where == "arguments":
+        assert not desk.file.exists()
+    else:
+        assert desk.file.read_bytes() == errand.EDITED.encode()
+
+
+@every_agent
+def test_a_key_that_is_none_of_the_gateways(agent: str, desk: Desk) -> None:
+    upstream = Chat(desk.file, Trouble())
+    ended = desk.run(agent, desk.gateway("openai-compatible", upstream), key="sk-e2e-wrong")
+    assert ended.status != 0
+    assert "this key is not one of the gateway's" in ended.output
+    assert upstream.requests == []
+    assert not desk.file.exists()
+
+
+def test_thinking_comes_back_unchanged_from_claude_code(desk: Desk) -> None:
+    """Messages all the way: the caller's bytes go up, and the signature is what the upstream signed."""
+    upstream = Messages(desk.file)
+    ended = desk.run("claude-code", desk.gateway("anthropic-compatible", upstream))
+    assert_done(desk, ended, upstream)
+    assert upstream.returned == errand.CALLS
