@@ -72,7 +72,7 @@ class Ended:
     output: str
 
 
-class Hangs(AssertionError):
+class Hangs(AssertionError):  # noqa: N818 - a test's verdict
     """An agent was still running when its time was up."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -16,8 +15,13 @@ if TYPE_CHECKING:
 
 every_agent = pytest.mark.parametrize("agent", RECIPES)
 
-COMPLAINTS = re.compile(r"(?i)unknown (configuration|setting|key)|unrecognized|invalid (config|setting|value)|deprecated")
-"""How agents speak of settings that they do not take."""
+WINDOWS = {
+    "claude-code": "CLAUDE_CODE_MAX_CONTEXT_TOKENS",
+    "codex": "model_context_window",
+    "qwen-code": "contextWindowSize",
+    "opencode": "limit",
+}
+"""Each agent's setting of the model's context window."""
 
 ALONE = {"failure_handling": {"enabled": False}}
 """The gateway waits for nothing and tries nothing again: that is up to the agent."""
@@ -33,10 +37,14 @@ def assert_done(desk: Desk, ended: Ended, upstream: Chat | Messages) -> None:
 
 @every_agent
 def test_it_creates_and_edits_a_file(agent: str, desk: Desk) -> None:
+    """With the model's window set, of which the agent says nothing; it sends back what the model thought."""
     upstream = Chat(desk.file, Trouble())
-    ended = desk.run(agent, desk.gateway("openai-compatible", upstream))
+    url = desk.gateway("openai-compatible", upstream)
+    assert any(WINDOWS[agent] in piece["text"] for piece in desk.connected(agent, url))
+    ended = desk.run(agent, url)
     assert_done(desk, ended, upstream)
-    assert not COMPLAINTS.search(ended.output), ended.output
+    assert WINDOWS[agent] not in ended.output
+    assert upstream.returned == errand.CALLS
 
 
 @every_agent

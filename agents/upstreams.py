@@ -43,19 +43,21 @@ class Chat:
         requests: those that offered tools, whatever became of them.
         faults: what was refused.
         troubles: how often something went wrong as scripted.
+        returned: how many messages of one request held what the model had thought.
     """
 
     def __init__(self, path: Path, trouble: Trouble) -> None:
         self.requests: list[Mapping[str, Any]] = []
         self.faults: list[str] = []
         self.troubles = 0
+        self.returned = 0
         self._path = str(path)
         self._trouble = trouble
         self._sent: set[str] = set()
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answers one request."""
-        if exchange.request.method == "GET":
+        if exchange.request.method != "POST":
             await exchange.reply(200, {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
             return
         body = exchange.request.json()
@@ -73,6 +75,8 @@ class Chat:
         except LookupError as error:
             await self._refuse(exchange, str(error))
             return
+        thoughts = [message.get("reasoning_content") for message in body["messages"]]
+        self.returned = max(self.returned, thoughts.count(THOUGHT["thinking"]))
         await self._answer(exchange, body, call)
 
     async def _refuse(self, exchange: Exchange, fault: str) -> None:
@@ -109,7 +113,7 @@ class Chat:
     def _dies_at(self, body: Mapping[str, Any], call: errand.Call | None) -> int | None:
         """Before which event the connection is reset."""
         wanted = "arguments" if call else "text"
-        return 5 if body.get("tools") and wanted == self._trouble.dies_in and not self.troubles else None
+        return 6 if body.get("tools") and wanted == self._trouble.dies_in and not self.troubles else None
 
 
 def _offered(body: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -121,15 +125,17 @@ def _offered(body: Mapping[str, Any]) -> dict[str, list[str]]:
 def _message(call_id: str, call: errand.Call | None) -> tuple[dict[str, Any], str]:
     """A whole answer, and its `finish_reason`."""
     if call is None:
-        return {"role": "assistant", "content": errand.DONE}, "stop"
+        return {"role": "assistant", "reasoning_content": THOUGHT["thinking"], "content": errand.DONE}, "stop"
     function = {"name": call[0], "arguments": _json(call[1])}
     calls = [{"id": call_id, "type": "function", "function": function}]
-    return {"role": "assistant", "content": None, "tool_calls": calls}, "tool_calls"
+    message = {"role": "assistant", "reasoning_content": THOUGHT["thinking"], "content": None, "tool_calls": calls}
+    return message, "tool_calls"
 
 
 def _deltas(call_id: str, call: errand.Call | None) -> Iterator[tuple[dict[str, Any], str | None]]:
     """The same in pieces, each with its `finish_reason`."""
     yield {"role": "assistant", "content": ""}, None
+    yield {"reasoning_content": THOUGHT["thinking"]}, None
     if call is None:
         yield from (({"content": sign}, None) for sign in errand.DONE)
         yield {}, "stop"
@@ -167,7 +173,7 @@ class Messages:
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answers one request."""
-        if exchange.request.method == "GET":
+        if exchange.request.method != "POST":
             await exchange.reply(200, {"data": [{"id": MODEL, "type": "model"}], "has_more": False})
             return
         body = exchange.request.json()
@@ -179,8 +185,8 @@ class Messages:
         tools = {tool["name"]: list(tool["input_schema"].get("properties", ())) for tool in body.get("tools", ())}
         try:
             call = errand.next_call(done, tools, self._path)
-        except LookupError as error:
-            fault = fault or str(error)
+        except LookupError as lacking:
+            fault = fault or str(lacking)
         if fault is not None:
             self.faults.append(fault)
             error = {"type": "invalid_request_error", "message": fault}
@@ -215,6 +221,8 @@ def _content(call_id: str, call: errand.Call | None) -> list[dict[str, Any]]:
 
 def _block_events(index: int, block: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """A block in pieces."""
+    empty: dict[str, Any]
+    deltas: list[dict[str, Any]]
     if block["type"] == "thinking":
         empty = {"thinking": "", "signature": ""}
         deltas = [{"type": "thinking_delta", "thinking": sign} for sign in block["thinking"]]
