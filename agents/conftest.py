@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.e2e.conftest import Shell, open_shell
+from tests.e2e.conftest import Process, Shell, open_shell
 
 from llmgate_core.testing import Script, ScriptedUpstream
 
@@ -38,36 +38,45 @@ class Desk:
 
     Attributes:
         file: what the agent is asked to create.
+        process: the gateway, once it runs.
     """
 
     shell: Shell
     project: Path
     upstreams: ExitStack
+    process: Process | None = None
 
     @property
     def file(self) -> Path:
         return self.project / errand.FILE
 
-    def gateway(self, connector: str, script: Script, **sections: Any) -> str:
-        """Starts upstream and gateway; the gateway's address."""
+    def start(self, connector: str, script: Script) -> None:
+        """Starts an upstream, and a gateway with two backends that reach it, `local` and `spare`."""
         upstream = self.upstreams.enter_context(ScriptedUpstream.in_thread(script))
         base = f"{upstream.url}/v1" if connector == "openai-compatible" else upstream.url
         extra = {"base_url": base, "api_key": None, "models": [MODEL]}
         facts = {MODEL: {"context": CONTEXT, "max_output": OUTPUT}}
         backend = {"type": connector, "extra": extra, "model_facts": facts}
-        config = self.shell.config(backends={"local": backend}, auth={"api_keys": ["env:GATE_KEY"]}, **sections)
-        return self.shell.serve("--config", config, GATE_KEY=KEY).url
+        sections = {"backends": {"local": backend, "spare": backend}, "auth": {"api_keys": ["env:GATE_KEY"]}}
+        self.process = self.shell.serve("--config", self.shell.config(**sections), GATE_KEY=KEY)
 
-    def connected(self, agent: str, url: str) -> list[Mapping[str, str]]:
+    def printed(self, agent: str, *options: str) -> list[Mapping[str, str]]:
         """What `llmgate connect` prints."""
-        asked = self.shell.run("connect", agent, "--url", url, "--no-test", "--json", LLMGATE_API_KEYS=KEY)
+        assert self.process
+        command = ("connect", agent, "--url", self.process.url, "--no-test", "--json", *options)
+        asked = self.shell.run(*command, LLMGATE_API_KEYS=KEY)
         assert asked.returncode == 0, asked.stderr
         lines: list[Mapping[str, str]] = json.loads(asked.stdout)["lines"]
         return lines
 
-    def run(self, agent: str, url: str, key: str = KEY) -> Ended:
-        """The agent does its errand."""
-        return headless.run(agent, self.connected(agent, url), self.project, key, errand.PROMPT)
+    def run(self, agent: str, *options: str, key: str = KEY) -> Ended:
+        """The agent does its errand, set up with what `llmgate connect` prints with these options."""
+        return headless.run(agent, self.printed(agent, *options), self.project, key, errand.PROMPT)
+
+    def statuses(self) -> list[int]:
+        """What the gateway has answered to requests of a conversation, in order."""
+        assert self.process
+        return [int(status) for status in re.findall(r"method=POST .*? status=(\d+)", self.process.output)]
 
 
 @pytest.fixture

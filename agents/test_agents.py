@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from . import errand
 from .headless import RECIPES, Ended
-from .upstreams import Chat, Messages, Trouble
+from .upstreams import MODEL, Chat, Messages, Trouble
 
 if TYPE_CHECKING:
     from .conftest import Desk
@@ -23,8 +23,10 @@ WINDOWS = {
 }
 """Each agent's setting of the model's context window."""
 
-ALONE = {"failure_handling": {"enabled": False}}
-"""The gateway waits for nothing and tries nothing again: that is up to the agent."""
+TRY_AGAIN = ("codex", "opencode")
+"""Who asks again for an answer that broke off; the others end with an error."""
+
+TWO_BRANCHES = f"local:{MODEL}|spare:{MODEL}"
 
 
 def assert_done(desk: Desk, ended: Ended, upstream: Chat | Messages) -> None:
@@ -39,22 +41,31 @@ def assert_done(desk: Desk, ended: Ended, upstream: Chat | Messages) -> None:
 def test_it_creates_and_edits_a_file(agent: str, desk: Desk) -> None:
     """With the model's window set, of which the agent says nothing; it sends back what the model thought."""
     upstream = Chat(desk.file, Trouble())
-    url = desk.gateway("openai-compatible", upstream)
-    assert any(WINDOWS[agent] in piece["text"] for piece in desk.connected(agent, url))
-    ended = desk.run(agent, url)
+    desk.start("openai-compatible", upstream)
+    assert any(WINDOWS[agent] in piece["text"] for piece in desk.printed(agent))
+    ended = desk.run(agent)
     assert_done(desk, ended, upstream)
     assert WINDOWS[agent] not in ended.output
     assert upstream.returned == errand.CALLS
 
 
 @every_agent
-@pytest.mark.parametrize("who", ["gateway", "agent"])
-def test_it_gets_over_a_rate_limit(who: Literal["gateway", "agent"], agent: str, desk: Desk) -> None:
-    sections: dict[str, Any] = ALONE if who == "agent" else {}
+def test_it_waits_for_the_end_of_a_rate_limit(agent: str, desk: Desk) -> None:
+    """With one branch, it is told of the limit, and tries again by itself."""
     upstream = Chat(desk.file, Trouble(limited=True))
-    ended = desk.run(agent, desk.gateway("openai-compatible", upstream, **sections))
-    assert upstream.troubles == 1
+    desk.start("openai-compatible", upstream)
+    ended = desk.run(agent)
     assert_done(desk, ended, upstream)
+    assert upstream.troubles == desk.statuses().count(429) == 1
+
+
+@every_agent
+def test_it_hears_nothing_of_a_rate_limit_where_another_branch_takes_over(agent: str, desk: Desk) -> None:
+    upstream = Chat(desk.file, Trouble(limited=True))
+    desk.start("openai-compatible", upstream)
+    ended = desk.run(agent, "--model", TWO_BRANCHES)
+    assert_done(desk, ended, upstream)
+    assert (upstream.troubles, set(desk.statuses())) == (1, {200})
 
 
 @every_agent
@@ -62,11 +73,13 @@ def test_it_gets_over_a_rate_limit(who: Literal["gateway", "agent"], agent: str,
 def test_it_ends_when_the_upstream_dies(where: Literal["arguments", "text"], agent: str, desk: Desk) -> None:
     """By its own retry, or with an error that says what happened; the file is whole or not there."""
     upstream = Chat(desk.file, Trouble(dies_in=where))
-    ended = desk.run(agent, desk.gateway("openai-compatible", upstream))
+    desk.start("openai-compatible", upstream)
+    ended = desk.run(agent)
     assert (upstream.troubles, upstream.faults) == (1, [])
-    if ended.status == 0:
+    if agent in TRY_AGAIN:
         assert_done(desk, ended, upstream)
         return
+    assert ended.status != 0
     assert "cut the answer off" in ended.output
     if where == "arguments":
         assert not desk.file.exists()
@@ -77,7 +90,8 @@ def test_it_ends_when_the_upstream_dies(where: Literal["arguments", "text"], age
 @every_agent
 def test_a_key_that_is_none_of_the_gateways(agent: str, desk: Desk) -> None:
     upstream = Chat(desk.file, Trouble())
-    ended = desk.run(agent, desk.gateway("openai-compatible", upstream), key="sk-e2e-wrong")
+    desk.start("openai-compatible", upstream)
+    ended = desk.run(agent, key="sk-e2e-wrong")
     assert ended.status != 0
     assert "this key is not one of the gateway's" in ended.output
     assert upstream.requests == []
@@ -87,6 +101,7 @@ def test_a_key_that_is_none_of_the_gateways(agent: str, desk: Desk) -> None:
 def test_thinking_comes_back_unchanged_from_claude_code(desk: Desk) -> None:
     """Messages all the way: the caller's bytes go up, and the signature is what the upstream signed."""
     upstream = Messages(desk.file)
-    ended = desk.run("claude-code", desk.gateway("anthropic-compatible", upstream))
+    desk.start("anthropic-compatible", upstream)
+    ended = desk.run("claude-code")
     assert_done(desk, ended, upstream)
     assert upstream.returned == errand.CALLS
