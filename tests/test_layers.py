@@ -67,6 +67,7 @@ LEVELS = (
         "changes",
         "replies",
         "diagnosis",
+        "new_plugin",
     },
     {"app", "gateways", "report", "frontends", "builtin", "server", "http1"},
     {"cli", "testing", "__main__"},

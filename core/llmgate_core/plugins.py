@@ -122,7 +122,7 @@ def discover(block: Collection[str] = ()) -> list[Installed]:
     found: dict[tuple[str, str, str], Installed] = {}
     for entry in entry_points(group=GROUP):
         distribution, version = _distribution(entry)
-        if entry.name in block or _normal(distribution) in map(_normal, block):
+        if entry.name in block or distribution_key(distribution) in map(distribution_key, block):
             continue
         # One distribution can be seen twice, through two entries of sys.path.
         found.setdefault(
@@ -132,7 +132,7 @@ def discover(block: Collection[str] = ()) -> list[Installed]:
     return sorted(found.values(), key=lambda one: (one.name, one.distribution))
 
 
-def _normal(distribution: str) -> str:
+def distribution_key(distribution: str) -> str:
     """A distribution's name as pip compares it (PEP 503)."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
@@ -171,6 +171,11 @@ def load_all(files: Sequence[Path] = (), block: Collection[str] = ()) -> PluginS
     loaded = [_load_module(_builtin()), *map(_load_file, files), *map(_load_module, discover(block))]
     _mark_rivals(loaded)
     return PluginSet(tuple(loaded))
+
+
+def load_one(plugin: Installed) -> Loaded:
+    """Loads one plugin inside its fence, wherever it comes from."""
+    return _load_module(plugin)
 
 
 def settings_type(cls: type[Any]) -> type[Any] | None:

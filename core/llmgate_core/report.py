@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -201,6 +201,27 @@ def print_findings(sections: Sequence[Section]) -> None:
     failed, advised = levels.count("fail"), levels.count("advice")
     verdict = f"[bold red]{_counted(failed, 'thing')} wrong[/]" if failed else "[green]nothing is wrong[/]"
     out.print(f"{verdict}, advice: {advised}" if advised else verdict)
+
+
+def print_promises(title: str, rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Promises and verdicts, each as soon as it is known; below a broken one how it was broken, and what to do."""
+    out, group, seen = console(), "", []
+    out.print(f"[bold]{_shown(title)}[/]")
+    for row in rows:
+        seen.append(row)
+        if row["group"] != group:
+            group = row["group"]
+            out.print(f"  [bold]{_shown(group)}[/]")
+        mark = "[bold red]BROKEN[/]" if row["broken"] else "[green]kept[/]  "
+        out.print(f"    {mark}  {_shown(row['promise'])}  [dim]{_shown(row['why'])}[/]")
+        if row["broken"]:
+            out.print(f"            {_shown(row['broken'])}")
+        if row["advice"]:
+            out.print(f"            [cyan]->[/] {_shown(row['advice'])}")
+    broken = sum(bool(row["broken"]) for row in seen)
+    verdict = f"[bold red]{_counted(broken, 'promise')} broken[/]" if broken else "[green]no promise is broken[/]"
+    out.print(f"{verdict}, {len(seen) - broken} of {len(seen)} kept")
+    return seen
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -88,6 +88,11 @@ class Secret:
         return not self._scheme
 
     @property
+    def variable(self) -> str | None:
+        """The environment variable that it is in, None where it is in none."""
+        return self._place if self._scheme == "env" else None
+
+    @property
     def label(self) -> str:
         """Words for logs and messages that say where the secret is."""
         names = {"env": f"environment variable `{self._place}`", "file": f"file `{self._place}`"}

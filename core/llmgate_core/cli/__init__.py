@@ -15,6 +15,7 @@ COMMANDS = {
     "check": "Say everything that `serve` would refuse, without serving.",
     "doctor": "Say why it does not work, and what to do next.",
     "plugins": "Show what is installed, what it brings, and what is wrong with it.",
+    "plugin": "Start a plugin of your own, and test one.",
     "models": "List what can be asked for.",
     "explain": "Show how a request would be routed, step by step.",
     "status": "Ask the running gateway how it is.",

@@ -1,0 +1,134 @@
+"""`llmgate plugin`: begin a plugin of one's own, and see whether a connector keeps its promises."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import EXIT_FAILED, SuggestingGroup
+
+if TYPE_CHECKING:
+    from ..testing import ConnectorSuite
+    from ..testing.suite.outcomes import Setup
+
+Row = Mapping[str, Any]
+
+
+@click.group("plugin", cls=SuggestingGroup)
+def command() -> None:
+    """Start a plugin of your own, and test one."""
+
+
+@command.command("new")
+@click.argument("name")
+@click.option(
+    "--dir",
+    "where",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    help="Where the package's folder is made; by default here.",
+)
+def new(name: str, where: Path) -> None:
+    """Write the package llmgate-NAME: a connector with settings, its tests, README, pyproject.toml, and a CI file.
+
+    NAME is the connector's, such as `acme` or `acme-cloud`. Nothing that is there is overwritten.
+    """
+    from importlib.metadata import version
+
+    from ..new_plugin import NewPlugin, write
+
+    made = NewPlugin(name)
+    folder, texts = where / made.distribution, made.texts(version("llmgate-core"))
+    write(texts, folder)
+    for path in sorted(texts):
+        click.echo(f"wrote {folder / path}")
+    click.echo(f"\nNext: the API's address in {folder / made.package / '__init__.py'}. Then")
+    click.echo(f"  llmgate plugin test {folder}      says which promises it keeps")
+    click.echo(f"  python -m pip install -e {folder}")
+    click.echo(f"  llmgate serve --default-backend {name}      with the key in {made.variable}")
+
+
+def pair(sort: Callable[[str], Any]) -> Callable[..., dict[str, Any]]:
+    """A click callback that makes a mapping of what was written as NAME=VALUE."""
+
+    def callback(_: click.Context, option: click.Parameter, given: Iterable[str]) -> dict[str, Any]:
+        found = {}
+        for text in given:
+            name, equals, value = text.partition("=")
+            if not (name and equals):  # the text is not repeated: it may be a key that was pasted alone
+                raise click.BadParameter(f"write {option.metavar}", param=option)
+            found[name] = sort(value)
+        return found
+
+    return callback
+
+
+def value_of(text: str) -> Any:
+    """A value as JSON has it (`true`, `3`, `["a"]`), else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+@command.command("test")
+@click.argument("package")
+@click.option("--extra", multiple=True, metavar="KEY=VALUE", callback=pair(value_of), help="A setting of `extra:`.")
+@click.option(
+    "--env",
+    "environ",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=pair(str),
+    help="A variable that the connector sees, with a made-up value. It sees no others.",
+)
+@click.option("--model", help="The model that requests ask for.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@click.pass_context
+def test(
+    ctx: click.Context,
+    package: str,
+    extra: Mapping[str, Any],
+    environ: Mapping[str, str],
+    model: str | None,
+    as_json: bool,
+) -> None:
+    """Try whether the connectors of PACKAGE keep what every connector promises. No provider is asked.
+
+    PACKAGE is a connector's name, a distribution, a .py file, or a package's folder. A folder's own suites in
+    tests/test_conformance.py are used; otherwise secrets that the settings take from variables are made up.
+
+    Ends with status 1 if a promise is broken, 2 if nothing could be tried.
+    """
+    from ..testing.suite.outcomes import Setup, set_up
+    from .plugin_target import find
+
+    setup, told = Setup(extra, environ, model), []
+    with find(package) as target:
+        for suite in target.suites:
+            rows = rows_of(set_up(suite, setup))
+            title = f"{suite.connector.name}, {target.origin}"
+            if as_json:
+                told.append({"connector": suite.connector.name, "suite": suite.__name__, "promises": list(rows)})
+            else:
+                from ..report import print_promises
+
+                told.append({"promises": print_promises(title, rows)})
+    if as_json:
+        click.echo(json.dumps({"package": target.origin, "connectors": told}, indent=2, ensure_ascii=False))
+    if any(row["broken"] for one in told for row in one["promises"]):
+        ctx.exit(EXIT_FAILED)
+
+
+def rows_of(suite: type[ConnectorSuite]) -> Iterator[Row]:
+    """One row a promise, as soon as it was tried."""
+    from ..testing.suite.outcomes import outcomes
+
+    for outcome in outcomes(suite):
+        told = dataclasses.asdict(outcome)
+        yield {**told, "verdict": "broken" if outcome.broken else "kept"}
