@@ -213,7 +213,7 @@ def print_promises(title: str, rows: Iterable[Mapping[str, Any]]) -> list[Mappin
             group = row["group"]
             out.print(f"  [bold]{_shown(group)}[/]")
         mark = "[bold red]BROKEN[/]" if row["broken"] else "[green]kept[/]  "
-        out.print(f"    {mark}  {_shown(row['promise'])}  [dim]{_shown(row['why'])}[/]")
+        out.print(f"    {mark}  {_shown(row['promise'])}")
         if row["broken"]:
             out.print(f"            {_shown(row['broken'])}")
         if row["advice"]:

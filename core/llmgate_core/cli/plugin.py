@@ -14,7 +14,6 @@ from . import EXIT_FAILED, SuggestingGroup
 
 if TYPE_CHECKING:
     from ..testing import ConnectorSuite
-    from ..testing.suite.outcomes import Setup
 
 Row = Mapping[str, Any]
 
@@ -108,7 +107,8 @@ def test(
     from ..testing.suite.outcomes import Setup, set_up
     from .plugin_target import find
 
-    setup, told = Setup(extra, environ, model), []
+    setup = Setup(extra, environ, model)
+    told: list[dict[str, Any]] = []
     with find(package) as target:
         for suite in target.suites:
             rows = rows_of(set_up(suite, setup))

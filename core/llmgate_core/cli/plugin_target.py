@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PluginError
-from ..plugins import BUILTIN, GROUP, Installed, Loaded, distribution_key, discover, load, load_one, place
+from ..plugins import BUILTIN, GROUP, Installed, Loaded, discover, distribution_key, load, load_one, place
 from ..settings import did_you_mean
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _declared(folder: Path) -> Iterable[Installed]:
     except (OSError, ValueError, AttributeError) as error:
         raise PluginError(f"cannot read `{project}`: {error}") from None
     if not entries:
-        raise PluginError(f'`{project}` has no entry point of the group `{GROUP}`: `[project.entry-points.{GROUP}]`')
+        raise PluginError(f"`{project}` has no entry point of the group `{GROUP}`: `[project.entry-points.{GROUP}]`")
     return [
         Installed(name, str(told.get("name")), str(told.get("version", "?")), target, EntryPoint(name, target, GROUP))
         for name, target in entries.items()

@@ -104,6 +104,8 @@ def write(texts: Mapping[str, str], folder: Path) -> None:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")
     except FileExistsError:
-        raise PluginError(f"`{folder}` is there already, and is left as it is; say another place with `--dir`") from None
+        raise PluginError(
+            f"`{folder}` is there already, and is left as it is; say another place with `--dir`"
+        ) from None
     except OSError as error:
         raise PluginError(f"cannot write `{error.filename}`: {error.strerror}") from None

@@ -1,0 +1,98 @@
+"""The conformance suite without a test runner: verdicts in words, advice for each, and secrets that are made up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from llmgate_core import ApiKey, CredentialProvider, OpenAICompatible, RetryPolicy, Secret
+from llmgate_core.testing import ConnectorSuite
+from llmgate_core.testing.suite.advice import ADVICE
+from llmgate_core.testing.suite.outcomes import MADE_UP_KEY, Setup, outcomes, set_up, suite_of, variables
+
+KEY = Secret("env:ACME_KEY")
+OTHER = Secret("env:ACME_OTHER")
+
+
+@dataclass(frozen=True)
+class Account:
+    token: Secret = OTHER
+
+
+@dataclass(frozen=True)
+class AcmeSettings:
+    base_url: str
+    api_key: Secret = KEY
+    account: Account = field(default_factory=Account)
+    plain: Secret | None = None
+
+
+class Acme(OpenAICompatible):
+    name: ClassVar[str] = "acme"
+    settings: AcmeSettings
+
+    def credentials(self) -> CredentialProvider:
+        return ApiKey(self.settings.api_key, self.instance.environ)
+
+
+NOTHING = Setup({}, {})
+
+
+def test_a_good_connector_keeps_all_with_a_key_that_is_made_up() -> None:
+    found = list(outcomes(set_up(suite_of(Acme), NOTHING)))
+    assert [one for one in found if one.broken or one.advice] == []
+    assert len({one.check for one in found}) == len(found)
+    assert {one.check for one in found} == {name for name in dir(ConnectorSuite) if name.startswith("test_")}
+    assert all(one.promise and one.group and one.why for one in found)
+
+
+def test_what_is_broken_is_told_with_what_to_do() -> None:
+    class Nameless(Acme):
+        name = "no name"
+
+    broken = [one for one in outcomes(set_up(suite_of(Nameless), NOTHING)) if one.broken]
+    assert [(one.check, one.group, one.promise) for one in broken] == [
+        ("test_name", "Name, dialects and methods", "name")
+    ]
+    assert broken[0].broken.startswith("`name` must be a text of letters")
+    assert broken[0].advice == ADVICE["test_name"]
+
+
+def test_an_exception_that_no_check_expects_is_a_broken_promise() -> None:
+    class Raises(Acme):
+        def retry(self) -> RetryPolicy:
+            raise KeyError("patience")
+
+    broken = {one.check: one.broken for one in outcomes(set_up(suite_of(Raises), NOTHING)) if one.broken}
+    told = "the check could not be finished, because the connector raised `KeyError` ('patience')"
+    assert broken["test_retry_ends"] == told
+
+
+def test_every_check_has_its_advice() -> None:
+    checks = {name for name in dir(ConnectorSuite) if name.startswith("test_")}
+    assert checks - set(ADVICE) == set()
+
+
+def test_variables_are_found_wherever_a_secret_stands() -> None:
+    assert variables(suite_of(Acme)) == {"ACME_KEY": MADE_UP_KEY, "ACME_OTHER": MADE_UP_KEY}
+
+
+def test_settings_say_which_variable_it_is() -> None:
+    told: dict[str, Any] = {"api_key": "env:MINE", "plain": "file:/nowhere", "account": {"token": "itself"}}
+    assert set(set_up(suite_of(Acme), Setup(told, {})).environ) == {"MINE"}
+
+
+def test_what_is_told_comes_before_what_a_suite_has_and_that_before_what_is_made_up() -> None:
+    class Own(ConnectorSuite):
+        connector = Acme
+        environ: ClassVar[dict[str, str]] = {"ACME_KEY": "own", "ACME_OTHER": "own"}
+        model = "own"
+
+    found = set_up(Own, Setup({}, {"ACME_KEY": "told"}))
+    assert (found.environ, found.model) == ({"ACME_KEY": "told", "ACME_OTHER": "own"}, "own")
+    assert set_up(Own, Setup({}, {}, "told")).model == "told"
+
+
+def test_settings_that_do_not_decode_are_told_by_the_suite() -> None:
+    broken = [one for one in outcomes(set_up(suite_of(Acme), Setup({"api_kee": "x"}, {}))) if one.broken]
+    assert "did you mean `api_key`?" in next(one.broken for one in broken if one.check == "test_settings_decode")
