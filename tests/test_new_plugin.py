@@ -100,6 +100,6 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(PluginError, match="cannot write `.*`: Not a directory"):
+    with pytest.raises(PluginError, match=r"cannot write `.*`: Not a directory"):
         write({"README.md": "new"}, tmp_path / "file" / "llmgate-acme")
     assert (tmp_path / "file").read_text() == "mine"

@@ -207,6 +207,9 @@ class Environment:
     def llmgate(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return call([str(self.scripts / "llmgate"), *arguments], self.folder)
 
+    def python(self, *arguments: str, cwd: Path) -> str:
+        return done([str(self.scripts / "python"), *arguments], cwd)
+
 
 @pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
 def test_a_plugin_comes_and_goes_with_pip(built: Mapping[str, Built], tmp_path: Path) -> None:
@@ -238,3 +241,24 @@ def test_a_plugin_comes_and_goes_with_pip(built: Mapping[str, Built], tmp_path: 
             "(installed: anthropic-compatible, openai-compatible); see `llmgate plugins`\n"
         )
     assert "qwen" not in environment.llmgate("serve", "--help").stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
+def test_what_plugin_new_writes_passes_its_own_tests_and_type_check_at_once(
+    built: Mapping[str, Built], tmp_path: Path
+) -> None:
+    environment, package = Environment(tmp_path), tmp_path / "llmgate-acme-cloud"
+    environment.install(built["llmgate-core"].wheel)
+    made = environment.llmgate("plugin", "new", "acme-cloud")
+    assert made.returncode == 0, made.stderr
+
+    environment.python("-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path), cwd=package)
+    (wheel,) = tmp_path.glob("llmgate_acme_cloud-0.1.0-*.whl")
+    environment.install(wheel)
+    assert "ok   acme-cloud  llmgate-acme-cloud 0.1.0" in environment.llmgate("plugins").stdout
+    tried = environment.llmgate("plugin", "test", "acme-cloud")
+    assert (tried.returncode, "no promise is broken" in tried.stdout) == (0, True), tried.stdout
+
+    told = environment.python("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", cwd=package)
+    assert re.search(r"^\d+ passed", told, re.MULTILINE), told
+    assert "Success: no issues found in 3 source files" in environment.python("-m", "mypy", cwd=package)

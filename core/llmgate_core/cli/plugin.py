@@ -84,7 +84,7 @@ def value_of(text: str) -> Any:
     multiple=True,
     metavar="NAME=VALUE",
     callback=pair(str),
-    help="A variable that the connector sees, with a made-up value. It sees no others.",
+    help="A variable that the connector sees, with a made-up value of 8 signs or more.",
 )
 @click.option("--model", help="The model that requests ask for.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
