@@ -221,6 +221,11 @@ COMMANDS = {
     "a gateway whose port nobody knows": ["status", "--config", "unready.yaml", "--port", "0"],
     "no address of a gateway": ["status", "--url", "http://anna@127.0.0.1"],
     "an unknown command of `auth`": ["auth", "logon"],
+    "a name that no plugin can have": ["plugin", "new", "Acme"],
+    "a new plugin with the distribution's name": ["plugin", "new", "llmgate-acme"],
+    "a plugin to test that is not there": ["plugin", "test", "minimacks"],
+    "a variable without its name": ["plugin", "test", "minimax", "--env", "ACME_KEY"],
+    "a folder that is no plugin": ["plugin", "test", "."],
 }
 
 LOCAL = "backends: {local: {type: openai-compatible, extra: {base_url: 'http://127.0.0.1:9', api_key: 'env:NOT_SET'}}}"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -311,6 +314,14 @@ class NoDates(Acme):
         return error
 
 
+class DatesByAnotherClock(Acme):
+    def classify(self, call: UpstreamCall, status: int, headers: Mapping[str, str], body: bytes) -> ConnectorError:
+        error = super().classify(call, status, headers, body)
+        if "GMT" in headers.get("retry-after", ""):
+            error.retry_after = parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time()
+        return error
+
+
 class RaisesOSError(Acme):
     async def send(self, call: UpstreamCall) -> UpstreamReply:
         try:
@@ -355,6 +366,24 @@ class LogsHeaders(Acme):
         found = super().headers(call)
         self.instance.logger.debug("sending %s", found)
         return found
+
+
+class LogsTheCallElsewhere(Acme):
+    async def send(self, call: UpstreamCall) -> UpstreamReply:
+        logging.getLogger("acme.wire").info("sending %(headers)s", {"headers": dict(call.credential.headers)})
+        return await super().send(call)
+
+
+class LogsTheTraceback(Acme):
+    async def send(self, call: UpstreamCall) -> UpstreamReply:
+        try:
+            return await super().send(call)
+        except ConnectorError:
+            try:
+                raise ValueError(f"sent {call.credential.headers}") from None
+            except ValueError:
+                self.instance.logger.exception("acme failed")
+            raise
 
 
 class Policy:
@@ -460,6 +489,7 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (OwnWordsFirst, "test_failure_begins_with_the_upstreams_words", "word for word"),
     (NoSeconds, "test_retry_after_in_seconds", "`Retry-After: 90` must become retry_after=90 seconds, not None"),
     (NoDates, "test_retry_after_as_a_date", "with a date 90 seconds ahead"),
+    (DatesByAnotherClock, "test_retry_after_as_a_date", "ahead of `instance.clock` must become"),
     (RaisesOSError, "test_dead_host", "kind `unavailable`, and raised `OSError`"),
     (SwallowsTheCut, "test_cut_off_stream_raises", "ended as if it were whole"),
     (TellsTheHeaders, "test_errors_hold_no_secret", "the one for 400 does"),
@@ -467,6 +497,8 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (ModelsTellTheSecret, "test_errors_hold_no_secret", "that of `models\\(\\)` does"),
     (ReprWithKey, "test_reprs_hold_no_secret", "that of the connector does"),
     (LogsHeaders, "test_log_records_hold_no_secret", "one of logger llmgate.conformance does"),
+    (LogsTheCallElsewhere, "test_log_records_hold_no_secret", "one of logger acme.wire does"),
+    (LogsTheTraceback, "test_log_records_hold_no_secret", "one of logger llmgate.conformance does"),
     (RetriesForEver, "test_retry_ends", "after 100 attempts it still waits for `timeout`"),
     (WaitsBackwards, "test_retry_waits_are_finite_and_not_negative", "it answered -1.0 for `disabled`"),
     (BackoffAsNumber, "test_backoff_is_rules_or_nothing", "returned a `float`"),

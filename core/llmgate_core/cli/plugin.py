@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,10 +47,12 @@ def new(name: str, where: Path) -> None:
     write(texts, folder)
     for path in sorted(texts):
         click.echo(f"wrote {folder / path}")
-    click.echo(f"\nNext: the API's address in {folder / made.package / '__init__.py'}. Then")
-    click.echo(f"  llmgate plugin test {folder}      says which promises it keeps")
-    click.echo(f"  python -m pip install -e {folder}")
-    click.echo(f"  llmgate serve --default-backend {name}      with the key in {made.variable}")
+    click.echo(f"""
+Yours to write: the API's address in {made.package}/__init__.py, the licence in pyproject.toml. Then
+  cd {shlex.quote(str(folder))}
+  llmgate plugin test .                   which promises the connector keeps
+  python -m pip install -e ".[dev]"       from then on llmgate knows `{name}`; the key is in {made.variable}
+  python -m pytest""")
 
 
 def pair(sort: Callable[[str], Any]) -> Callable[..., dict[str, Any]]:
