@@ -192,7 +192,7 @@ def llmgate_request_finished(record):
             "f",
             "test_conformance.py` cannot be imported: ModuleNotFoundError: .* \\(.*test_conformance.py:1\\)",
         ),
-        ({"acme.py": "x = 1/0"}, "acme.py", "ZeroDivisionError"),
+        ({"acme.py": "x = 1/0"}, "acme.py", "^llmgate: `acme.py`: ZeroDivisionError"),
         (
             {"acme.py": LISTENER},
             "acme.py",

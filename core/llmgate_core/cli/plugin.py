@@ -24,7 +24,7 @@ def command() -> None:
     """Start a plugin of your own, and test one."""
 
 
-@command.command("new")
+@command.command("new", short_help="Write a complete package to begin with.")
 @click.argument("name")
 @click.option(
     "--dir",
@@ -78,7 +78,7 @@ def value_of(text: str) -> Any:
         return text
 
 
-@command.command("test")
+@command.command("test", short_help="Say which promises a connector keeps.")
 @click.argument("package")
 @click.option("--extra", multiple=True, metavar="KEY=VALUE", callback=pair(value_of), help="A setting of `extra:`.")
 @click.option(

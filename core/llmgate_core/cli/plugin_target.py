@@ -84,7 +84,8 @@ def _target(plugins: Sequence[Loaded], named: str, own: Sequence[type[ConnectorS
 
     for one in plugins:
         if one.problem:
-            raise PluginError(one.problem)
+            # Of a file it is told by the option that names one elsewhere, which nobody has written here.
+            raise PluginError(one.problem.replace("`--plugin ", "`", 1))
     connectors = [cls for one in plugins for cls in one.connectors]
     if plugins[0].plugin.target == BUILTIN:
         connectors = [cls for cls in connectors if cls.name == named]
