@@ -102,7 +102,7 @@ ADAPTIVE = {"thinking": {"type": "adaptive"}}
                 "client": {"thinking_budget": 2000, "thinking": {}},
                 "uri": {"reasoning_effort": "none", "temperature": 0},
             },
-            {"thinking_budget", "thinking", "reasoning_effort", "temperature"},
+            {"thinking_budget", "reasoning_effort", "temperature"},
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""A selector's parameters arrive in the upstream's own spelling, whatever the caller speaks; the table is in the docs."""
+"""A selector's parameters arrive in the upstream's own spelling, whatever the caller speaks: as the docs say."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ PARAMETERS = (
 """The sampling parameters by the names that selectors use."""
 
 has_no_place: frozenset[str] = frozenset()
-"""Sampling parameters that this dialect cannot say; what OpenAI does not know stands on top, where its backends look."""
+"""Sampling parameters that this dialect cannot say: none, as backends look on top for what OpenAI does not know."""
 
 _SAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 """One parameter with two names; a body has the one that its model wants."""
