@@ -207,7 +207,7 @@ TOLD = {"thinking.earlier", "messages.reasoning", "prefill"}
 """What the two ways say of thinking that is unsigned, and of an answer that is to be gone on with."""
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(requests())
 def test_a_request_there_and_back(request_: dict[str, Any]) -> None:
     there = messages_over_chat.translate(Body(encode(request_)))
@@ -228,7 +228,7 @@ def test_adaptive_thinking_there_and_back(effort: str) -> None:
     assert (normal(back.body.data), there.lost, back.lost) == (normal(request_), (), ())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(requests())
 def test_a_second_time_changes_nothing(request_: dict[str, Any]) -> None:
     def trip(body: Body) -> Body:
@@ -371,7 +371,7 @@ def test_a_stream_there_and_back(told: tuple[dict[str, Any], list[Event]]) -> No
     assert said_in(gathered(said)) == expected_of(message)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(streams(), st.data())
 def test_a_stream_that_breaks_off_has_no_end_after_the_way_there_and_back(
     told: tuple[dict[str, Any], list[Event]], data: st.DataObject
