@@ -232,7 +232,7 @@ class Policy(Protocol):
         Args:
             request: as the caller sent it, also where it will be translated.
             leaf: who is asked for what.
-            params: as the policies before have left them; the layer `client` is what reaches the upstream's dialect.
+            params: as the policies before have left them; in layer `client`, what the request's translation says.
 
         Raises:
             RequestError: the request must not be sent like this.

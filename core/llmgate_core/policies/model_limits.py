@@ -54,8 +54,8 @@ def limit(params: Params, info: ModelInfo, unsayable: Collection[str] = ()) -> t
         elif is_refused(name, info.refuses):
             params = _drop(params, name, f"model `{model}` does not take it", left)
     for group in info.excludes:
-        present = _present(params, group)
-        if loses := _losers(present):
+        # Again and again: a budget that is dropped may have hidden another way to think.
+        while loses := _losers(present := _present(params, group)):
             others = ", ".join(f"`{name}`" for name in present if name not in loses)
             for name in loses:
                 params = _drop(params, name, f"model `{model}` does not take it together with {others}", left)
