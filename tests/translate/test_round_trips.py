@@ -277,7 +277,7 @@ def said_in(message: Members) -> dict[str, Any]:
         for sort in ("text", "thinking")
     }
     calls = [block for block in message["content"] if block["type"] == "tool_use"]
-    return {**texts, "calls": calls, **{name: message[name] for name in ("model", "role", "stop_reason", "usage")}}
+    return {**texts, "calls": calls, **{name: message[name] for name in ("role", "stop_reason", "usage")}}
 
 
 def expected_of(message: Members) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import anthropic
 import openai
 import pytest
 from tests.wire.callers import ASKED, CALLERS
-from tests.wire.upstreams import WHOLE, chat_upstream, messages_upstream
+from tests.wire.upstreams import MESSAGES, START, WHOLE, chat_upstream, event, messages_upstream
 
 from llmgate_core.builtin import AnthropicCompatibleConnector
 from llmgate_core.testing import Exchange
