@@ -111,6 +111,13 @@ def test_an_event_may_become_several_or_none(places: list[int]) -> None:
     assert parser.rest == b""
 
 
+def test_nothing_is_left_of_an_event_that_is_dropped() -> None:
+    assert (
+        shouted([b'data: 1\n\nevent: x\ndata: {"hush":1}\n\n: comment\n\n'], mender=Twice())
+        == b"data: 1\n\n: comment\n\n"
+    )
+
+
 def test_events_go_on_as_they_come() -> None:
     async def test() -> None:
         second_was_asked_for = asyncio.Event()

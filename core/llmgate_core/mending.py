@@ -82,6 +82,7 @@ class _Stream:
         self._head: list[bytes] = []  # lines before the next `data:`, so that an event is told whole or not at all
         self._head_size = 0
         self._name = ""
+        self._dropped = False  # the last line was a `data:` that nobody gets; nor does its blank line go on
 
     def is_none(self, chunk: bytes) -> bool:
         """Whether the beginning shows that this is no event stream but one JSON object."""
@@ -113,6 +114,9 @@ class _Stream:
         return b"".join(said)
 
     def _mended_line(self, line: bytes) -> bytes:
+        dropped, self._dropped = self._dropped, False
+        if dropped and not line.strip(b"\r\n"):
+            return b""
         found = _DATA.fullmatch(line)
         if not found and line.strip(b"\r\n") and not (line.startswith(b":") and not self._head):
             if named := _NAME.fullmatch(line):
@@ -141,6 +145,7 @@ class _Stream:
             return head + line[0]
         if not isinstance(wanted, Body):
             events = b"".join(join(body.bytes, name or None) for name, body in wanted)
+            self._dropped = not events
             return events and events.removesuffix(b"\n\n") + line_end  # the blank line comes as a line of its own
         return head + (line[0] if wanted is given else field + wanted.bytes + line_end)
 

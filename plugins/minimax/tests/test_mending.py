@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from llmgate_core import Body, ConnectorError
 from llmgate_core.mending import mended as mended_by_core
-from llmgate_minimax.asking import asked
+from llmgate_minimax.asking import asked_in_chat as asked
 from llmgate_minimax.mending import Answer as Mending
-from llmgate_minimax.mending import Pieces
+from llmgate_minimax.reasoning import Pieces
 from llmgate_minimax.simulator import SHAPES, THOUGHT, Answer, reply, stream
 
 CALL = {"id": "call_function_1_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
