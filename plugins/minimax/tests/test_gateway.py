@@ -232,8 +232,8 @@ def test_every_shape_through_the_anthropic_sdk(tmp_path: Path) -> None:
                 desk.simulator.shape = shape
                 asked: Any = {**ASKED, "thinking": {"type": "adaptive"}}
                 async with client.messages.stream(**asked) as stream:
-                    streamed = (await stream.get_final_message()).content
-                plain = (await client.messages.create(**asked)).content
+                    streamed: Any = (await stream.get_final_message()).content
+                plain: Any = (await client.messages.create(**asked)).content
                 for content in (streamed, plain):
                     thoughts = [block.thinking for block in content if block.type == "thinking"]
                     assert thoughts == ([] if shape == "none" else [THOUGHT]), shape
@@ -399,8 +399,9 @@ def test_the_key_comes_from_the_environment() -> None:
 )
 def test_a_key_is_not_sent_anywhere(address: str) -> None:
     for name in ("base_url", "messages_base_url"):
+        wrong: Any = {name: address}
         with pytest.raises(ValueError, match=f"`{name}` must be an https address") as caught:
-            MiniMaxSettings(**{name: address})
+            MiniMaxSettings(**wrong)
         assert address not in str(caught.value)
 
 
