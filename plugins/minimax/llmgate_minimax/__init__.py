@@ -135,6 +135,8 @@ class MiniMax(OpenAICompatible):
             return super().url(call)
         if call.operation == "count_tokens" and not COUNTED.match(call.model):
             raise ConnectorError("not_found", f"MiniMax does not count tokens for model `{call.model}`")
+        if call.operation not in MESSAGES_PATHS:
+            raise ConnectorError("not_found", f"the upstream has no operation `{call.operation}`")
         return f"{self.messages_url(call.credential)}/{MESSAGES_PATHS[call.operation]}"
 
     def headers(self, call: UpstreamCall) -> dict[str, str]:

@@ -7,10 +7,9 @@ mistakes. It offers every shape in which reasoning has been seen to arrive.
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from .said import (
     event,
     greeting,
 )
+from .wire import Receive, Send, decoded, head, read, whole
 
 __all__ = ["MESSAGES_SHAPES", "SHAPES", "THOUGHT", "Answer", "MiniMaxSimulator", "SeenRequest", "reply", "stream"]
 
@@ -40,8 +40,6 @@ _NOTES = (
     f"ask for `{SHAPE_PREFIX}snapshots`, `{SHAPE_PREFIX}doubled` or `{SHAPE_PREFIX}leaked` to see it cope.",
     "Ask in any language; offer tools and it calls one. It echoes, it does not think.",
 )
-_Receive = Callable[[], Awaitable[dict[str, Any]]]
-_Send = Callable[[dict[str, Any]], Awaitable[None]]
 _Fault = tuple[int, str, int]
 
 
@@ -112,10 +110,10 @@ class MiniMaxSimulator:
         """The next request gets HTTP 200 with this code in `base_resp`; a stream, after `after` events."""
         self._faults.append((code, words, after))
 
-    async def _app(self, scope: dict[str, Any], receive: _Receive, send: _Send) -> None:
+    async def _app(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        raw = await _read(receive)
+        raw = await read(receive)
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         trace = secrets.token_hex(16)
         method, path = scope["method"], scope["path"]
@@ -126,21 +124,21 @@ class MiniMaxSimulator:
             require_key(given, self.key, self.key_of_other_region)
             if (method, path) == ("GET", "/v1/models"):
                 listed = [{"id": name, "object": "model", "owned_by": "minimax"} for name in MODELS]
-                await _answer(send, 200, {"object": "list", "data": listed}, trace)
+                await whole(send, 200, {"object": "list", "data": listed}, trace)
             elif method == "POST" and path in _OPERATIONS:
-                request = SeenRequest(path, headers, _decoded(raw))
+                request = SeenRequest(path, headers, decoded(raw))
                 self.seen.append(request)
                 await self._answered(request, _OPERATIONS[path], trace, send)
             else:
-                await _answer(send, 404, "404 page not found", trace)
+                await whole(send, 404, "404 page not found", trace)
         except Refused as refused:
             told = {"type": "error", "error": refused.error, "request_id": trace}
-            await _answer(send, refused.status, told, trace)
+            await whole(send, refused.status, told, trace)
 
-    async def _answered(self, request: SeenRequest, operation: str, trace: str, send: _Send) -> None:
+    async def _answered(self, request: SeenRequest, operation: str, trace: str, send: Send) -> None:
         if self._canned:
             canned = self._canned.popleft()
-            await _answer(send, canned.status, canned.body, trace, canned.headers)
+            await whole(send, canned.status, canned.body, trace, canned.headers)
             return
         body = request.body
         if operation == "chat":
@@ -150,7 +148,7 @@ class MiniMaxSimulator:
         if operation == "count":
             counts = body["model"] == COUNTED
             told = {"input_tokens": len(str(body["messages"])) // 3} if counts else "404 page not found"
-            await _answer(send, 200 if counts else 404, told, trace)
+            await whole(send, 200 if counts else 404, told, trace)
             return
         answer = self._compose(body, operation, trace)
         fault = self._faults.popleft() if self._faults else None
@@ -159,9 +157,9 @@ class MiniMaxSimulator:
             said = stream(answer, include) if operation == "chat" else events(answer)
             await self._stream(send, list(said), fault, trace)
         elif fault:
-            await _answer(send, 200, {"id": trace, "choices": None, "base_resp": _native(fault)}, trace)
+            await whole(send, 200, {"id": trace, "choices": None, "base_resp": _native(fault)}, trace)
         else:
-            await _answer(send, 200, reply(answer) if operation == "chat" else message(answer), trace)
+            await whole(send, 200, reply(answer) if operation == "chat" else message(answer), trace)
 
     def _compose(self, body: dict[str, Any], operation: str, trace: str) -> Answer:
         wanted = body["model"].removeprefix(SHAPE_PREFIX) if body["model"].startswith(SHAPE_PREFIX) else self.shape
@@ -180,8 +178,8 @@ class MiniMaxSimulator:
         role = "" if self.empty_role else "assistant"
         return Answer(trace, body["model"], shape, role, thought, text, calls, self.piece)
 
-    async def _stream(self, send: _Send, told: list[bytes], fault: _Fault | None, trace: str) -> None:
-        await send(_start(200, {"content-type": "text/event-stream", "trace-id": trace}))
+    async def _stream(self, send: Send, told: list[bytes], fault: _Fault | None, trace: str) -> None:
+        await send(head(200, {"content-type": "text/event-stream", "trace-id": trace}))
         if fault:
             told = [*told[: fault[2]], event({"id": trace, "choices": [], "base_resp": _native(fault)})]
         for one in told:
@@ -220,37 +218,3 @@ def _functions(body: Mapping[str, Any], operation: str) -> list[Mapping[str, Any
 
 def _native(fault: _Fault) -> dict[str, Any]:
     return {"status_code": fault[0], "status_msg": fault[1]}
-
-
-# --- the wire -------------------------------------------------------------------------------------------------------
-
-
-async def _read(receive: _Receive) -> bytes:
-    parts: list[bytes] = []
-    more = True
-    while more:
-        part = await receive()
-        parts.append(part.get("body", b""))
-        more = part.get("more_body", False)
-    return b"".join(parts)
-
-
-def _decoded(raw: bytes) -> Any:
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _start(status: int, headers: Mapping[str, str]) -> dict[str, Any]:
-    pairs = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    return {"type": "http.response.start", "status": status, "headers": pairs}
-
-
-async def _answer(send: _Send, status: int, body: Any, trace: str, headers: Mapping[str, str] | None = None) -> None:
-    """A whole answer: str as it is, anything else as JSON."""
-    data = body.encode() if isinstance(body, str) else json.dumps(body, ensure_ascii=False).encode()
-    kind = "text/plain" if isinstance(body, str) else "application/json"
-    own = {"content-type": kind, "content-length": str(len(data)), "trace-id": trace}
-    await send(_start(status, {**own, **(headers or {})}))
-    await send({"type": "http.response.body", "body": data, "more_body": False})
