@@ -125,6 +125,18 @@ def test_reasoning_in_the_middle_of_a_text_follows_it() -> None:
     assert [block.get("text") or block["thinking"] for block in content] == [THOUGHT, "abc", "late"]
 
 
+def test_what_was_held_of_a_leak_stays_in_its_block() -> None:
+    unsigned = b"\n\n".join(
+        one for one in stream_of(answer("documented", "abc")).split(b"\n\n") if b"signature_delta" not in one
+    )
+    stop = b'event: content_block_stop\ndata: {"type": "content_block_stop", "index": 0}'
+    leak = b'data: {"choices":[{"delta":{"reasoning_content":"%b <"}}]}\n\n' % THOUGHT.encode()
+    assert [block.get("thinking") for block in told(mended(unsigned.replace(stop, leak + stop)))] == [
+        f"{THOUGHT} <",
+        None,
+    ]
+
+
 def test_an_event_that_says_more_than_reasoning_goes_on_without_it() -> None:
     data = stream_of(answer("none", "abc")).replace(b'"text": "abc"}}', b'"text": "abc", "reasoning_content": "why"}}')
     content = told(mended(data))
