@@ -421,6 +421,22 @@ class HandsTheHttpReplyOut(Acme):
         )
 
 
+class DeclaresMore(Acme):
+    dialects = frozenset({"openai.chat", "anthropic.messages"})
+
+
+class SwallowsTheCutOfOne(Acme):
+    dialects = frozenset({"openai.chat", "openai.responses"})
+
+    async def events(self, call: UpstreamCall, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        try:
+            async for chunk in chunks:
+                yield chunk
+        except ConnectorError:
+            if call.dialect == "openai.chat":
+                raise
+
+
 BROKEN: list[tuple[type[Any], str, str]] = [
     (NameWithSpace, "test_name", "`name` must be"),
     (DialectAsText, "test_dialects", "must be a frozenset"),
@@ -456,6 +472,12 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (NeverHangsUp, "test_aclose_hangs_up", "must hang up on the upstream, also where no chunk was read"),
     (HangsUpIfUnread, "test_aclose_hangs_up", "must hang up on the upstream, in the middle"),
     (ClosesOnce, "test_aclose_may_be_called_twice", "safe to call twice, and raised `IndexError`"),
+    (
+        DeclaresMore,
+        "test_declared_dialects_are_spoken",
+        "`dialects` has `anthropic.messages`, so such a request must go",
+    ),
+    (SwallowsTheCutOfOne, "test_declared_dialects_are_spoken", "of `openai.responses` that is cut off must raise"),
     (WrongKind, "test_failure_kinds", "529 is `unavailable`, not `bug`"),
     (OwnWordsFirst, "test_failure_begins_with_the_upstreams_words", "word for word"),
     (NoSeconds, "test_retry_after_in_seconds", "`Retry-After: 90` must become retry_after=90 seconds, not None"),
