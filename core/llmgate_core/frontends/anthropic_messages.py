@@ -63,7 +63,7 @@ class CountTokens(Endpoint):
 
     async def answer(self, request: GatewayRequest, record: RequestRecord) -> Answer:
         """One JSON object."""
-        leaf = self._gateway.route(request.selector).leaves[0]
+        leaf = self._gateway.route(request.selector).branches[0].leaf
         backend = self._gateway.executor.backend_of(leaf)
         if messages.DIALECT in backend.connector.dialects:
             try:
