@@ -34,7 +34,7 @@ class Ask(Protocol):
     """Asks one model."""
 
     async def __call__(
-        self, request: GatewayRequest, branch: Branch, *, is_last: bool, races: bool, effort: Effort
+        self, request: GatewayRequest, branch: Branch, /, *, is_last: bool, races: bool, effort: Effort
     ) -> Answer:
         """Its answer to a request in Chat Completions; raises ConnectorError."""
 
