@@ -328,3 +328,31 @@ def test_callers_of_responses_see_reasoning_and_can_go_on(gateway: GatewayFactor
             assert [message["role"] for message in pair.asked["thinker"]["messages"]] == ["user", "assistant", "user"]
 
     run(test())
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_it_may_win_a_race_and_lose_one(gateway: GatewayFactory, stream: bool) -> None:
+    async def test() -> None:
+        pair, gone = Pair(ENDED), asyncio.Event()
+
+        async def work(exchange: Exchange) -> None:
+            if exchange.request.json()["model"] == "silent":
+                await exchange.hung_up()
+                gone.set()
+            else:
+                await pair.answer(exchange)
+
+        pair.work = work
+        async with gateway(pair) as running:
+            reasoning, text, _ = await asked(running, stream=stream, model=f"{SELECTOR}!openai-compatible:silent")
+            assert (reasoning, text) == ("".join(THOUGHT), "答案")
+            await gone.wait()
+            pair.hung_up.clear()
+            pair.thoughts = []
+            reasoning, text, _ = await asked(
+                running, stream=stream, model=f"[handicap=0.1]{SELECTOR}!openai-compatible:m"
+            )
+            assert (reasoning, text) == ("", "答案")
+            await pair.hung_up.wait()
+
+    run(test())
