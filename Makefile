@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := plugins/qwen_oauth plugins/minimax
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test agents check format bench clean
 .DEFAULT_GOAL := demo
 
 # What a user needs: core, the plugins.
@@ -27,6 +27,11 @@ test: $(VENV)/developer
 	@# Three for two cores: many tests wait more than they compute.
 	$(BIN)/python -m pytest -n 3
 
+# Real coding agents; see CONTRIBUTING.md. Needs Node.js 20 or newer, with npm.
+agents: $(VENV)/developer
+	$(BIN)/python -m agents.install
+	$(BIN)/python -m pytest -n 2 agents
+
 check: $(VENV)/developer
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,4 +47,4 @@ bench: $(VENV)/developer
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) agents/node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

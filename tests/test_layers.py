@@ -68,6 +68,7 @@ LEVELS = (
         "selector_checks",
         "changes",
         "replies",
+        "diagnosis",
     },
     {"app", "gateways", "report", "frontends", "builtin", "server", "http1"},
     {"cli", "testing", "__main__"},

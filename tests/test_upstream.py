@@ -12,12 +12,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
+import aiohttp
+import httpx
 import pytest
 
 from llmgate_core.connectors import HttpReply
 from llmgate_core.errors import ConnectorError
 from llmgate_core.testing import Exchange, Script, ScriptedUpstream
-from llmgate_core.upstream import USER_AGENT, Client, Timeouts, Upstream
+from llmgate_core.upstream import USER_AGENT, Client, Timeouts, Upstream, explain, trouble
 
 Test = Callable[[ScriptedUpstream, Client], Awaitable[None]]
 
@@ -709,3 +711,17 @@ def test_work_that_dies_late_is_not_asked_for_twice() -> None:
         assert len(upstream.requests) == 2
 
     with_client(dies_late, test)
+
+
+def test_a_connection_that_is_reset_before_the_request_is_written_is_closed() -> None:
+    """aiohttp has a class of its own for it, which is none of its other classes for a connection that is gone."""
+    cause = aiohttp.ClientConnectionResetError("Cannot write to closing transport")
+    error = explain(cause, httpx.URL("http://x"), Timeouts())
+    assert (error.kind, error.message) == ("unavailable", "x:80: closed the connection without answering")
+    error.__cause__ = cause
+    assert trouble(error) == "closed"
+
+
+def test_what_nobody_knows_the_cause_of() -> None:
+    assert trouble(ConnectorError("unavailable", "a plugin's own client")) == "other"
+    assert trouble(ConnectorError("timeout", "too late")) == "timeout"

@@ -13,6 +13,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from .app import Gateway
+    from .diagnosis.findings import Section
 
 FRIENDLY_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - shown, not bound
 
@@ -183,6 +184,23 @@ def _counted(count: int, word: str) -> str:
 
 def _shown(text: str) -> str:
     return escape(printable(text).replace("\n", " "))
+
+
+def print_findings(sections: Sequence[Section]) -> None:
+    """What was looked at: below each subject a line a finding, and where it is and what to do, where there is more."""
+    out = console()
+    marks = {"ok": "[green]ok[/]    ", "advice": "[yellow]advice[/]", "fail": "[bold red]FAIL[/]  "}
+    for section in sections:
+        out.print(f"[bold]{section.title}[/]")
+        for finding in section.findings:
+            at = f"[dim]{_shown(finding.where)}[/]: " if finding.where else ""
+            out.print(f"  {marks[finding.level]}  {at}{_shown(finding.what)}")
+            if finding.next:
+                out.print(f"          [cyan]->[/] {_shown(finding.next)}")
+    levels = [finding.level for section in sections for finding in section.findings]
+    failed, advised = levels.count("fail"), levels.count("advice")
+    verdict = f"[bold red]{_counted(failed, 'thing')} wrong[/]" if failed else "[green]nothing is wrong[/]"
+    out.print(f"{verdict}, advice: {advised}" if advised else verdict)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -93,6 +93,14 @@ class Secret:
         names = {"env": f"environment variable `{self._place}`", "file": f"file `{self._place}`"}
         return names.get(self._scheme, "the configuration")
 
+    def path(self, environ: Mapping[str, str]) -> Path | None:
+        """The file that it is in, None where it is in none.
+
+        Raises:
+            MissingSecret: the path begins with `~/`, and there is no home folder.
+        """
+        return _expand(self._place, environ) if self._scheme == "file" else None
+
     def reveal(self, environ: Mapping[str, str]) -> str:
         """The value as it is now; files are read anew each time, without the newline at their end.
 

@@ -8,6 +8,7 @@ auth that a gateway must not have.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import ssl
 import zlib
@@ -16,6 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
+from typing import Literal
 
 import aiohttp
 import httpx
@@ -33,6 +35,8 @@ MAX_INFLATED = 256 * 1024
 AT_ONCE_SECONDS = 0.5
 # Some upstreams send policies of many kilobytes in a header; aiohttp's own limit is 8 kB.
 MAX_HEADER_BYTES = 64 * 1024
+# Closed by the upstream: while an answer was awaited, while the request was written, or before.
+HUNG_UP = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -154,7 +158,7 @@ class Client:
             try:
                 return await transport.handle_async_request(request)
             except (httpx.HTTPError, aiohttp.ClientError) as error:
-                gone = isinstance(error.__cause__ or error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
+                gone = isinstance(error.__cause__ or error, HUNG_UP)
                 if not (gone and _reused.get() and now() - began < AT_ONCE_SECONDS):
                     raise
 
@@ -230,7 +234,7 @@ def explain(error: Exception, url: httpx.URL, timeouts: Timeouts) -> ConnectorEr
             # Not the error's own text: asyncio puts "Connect call failed" and the address in there.
             reason = os.strerror(cause.os_error.errno) if cause.os_error.errno else "connection failed"
             return ConnectorError("unavailable", f"{where}: {reason[:1].lower() + reason[1:]}; is it running?")
-        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
+        case _ if isinstance(cause, HUNG_UP):
             return ConnectorError("unavailable", f"{where}: closed the connection without answering")
         case aiohttp.ClientPayloadError():
             return ConnectorError("protocol", f"{where}: cut the answer off")
@@ -239,6 +243,34 @@ def explain(error: Exception, url: httpx.URL, timeouts: Timeouts) -> ConnectorEr
         case aiohttp.ClientResponseError():
             return ConnectorError("protocol", f"{where}: what it answered is not HTTP")
     return ConnectorError("protocol", f"{where}: {type(cause).__name__}")
+
+
+Trouble = Literal["dns", "tls", "timeout", "unreachable", "proxy", "refused", "closed", "not HTTP", "other"]
+
+
+def trouble(error: BaseException) -> Trouble:
+    """What kept a request from being answered, told by the causes of a ConnectorError; `other` where nobody knows."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, aiohttp.ClientError):
+        cause = cause.__cause__
+    match cause:
+        case aiohttp.ClientConnectorDNSError():
+            return "dns"
+        case aiohttp.ClientSSLError():
+            return "tls"
+        case aiohttp.ServerTimeoutError():
+            return "timeout"
+        case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
+            return "proxy"
+        case aiohttp.ClientConnectorError(os_error=ConnectionResetError()):
+            return "closed"  # in the midst of the TLS handshake
+        case aiohttp.ClientConnectorError(os_error=os_error):
+            return "refused" if os_error.errno in (None, errno.ECONNREFUSED) else "unreachable"
+        case _ if isinstance(cause, HUNG_UP):
+            return "closed"
+        case aiohttp.ClientResponseError():
+            return "not HTTP"
+    return "timeout" if isinstance(error, ConnectorError) and error.kind == "timeout" else "other"
 
 
 def _where(url: httpx.URL) -> str:

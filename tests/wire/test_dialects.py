@@ -254,6 +254,29 @@ def test_bytes_pass_where_the_upstream_speaks_the_callers_dialect(gateway: Gatew
     run(test())
 
 
+@pytest.mark.parametrize(
+    ("selector", "name"),
+    [
+        ("anthropic-compatible:m", "anthropic-compatible:m"),
+        ("m?temperature=0.5", "m?temperature=0.5"),
+        ("m|m?temperature=0.5", "m"),
+    ],
+)
+def test_an_answer_goes_by_the_name_that_was_asked_for(gateway: GatewayFactory, selector: str, name: str) -> None:
+    """Claude Code drops the thinking of any other. Of several models, none may get what another has signed."""
+
+    async def test() -> None:
+        async with gateway(messages_upstream, connector=AnthropicCompatibleConnector) as running:
+            body: dict[str, Any] = {"model": selector, "max_tokens": 9, "messages": ASKED}
+            plain = await running.client.post(f"{running.url}/v1/messages", json=body)
+            assert plain.json() == {**WHOLE, "model": name}
+            stream = await running.client.post(f"{running.url}/v1/messages", json={**body, "stream": True})
+            begun = event("message_start", message={**START, "model": name})
+            assert stream.content == b"".join([begun, *MESSAGES[1:]])
+
+    run(test())
+
+
 def test_what_is_lost_is_told(gateway: GatewayFactory) -> None:
     async def test() -> None:
         async with gateway(chat_upstream) as running:

@@ -13,6 +13,7 @@ from ..errors import ConfigError, ConnectorError, GatewayError
 COMMANDS = {
     "serve": "Run the gateway.",
     "check": "Say everything that `serve` would refuse, without serving.",
+    "doctor": "Say why it does not work, and what to do next.",
     "plugins": "Show what is installed, what it brings, and what is wrong with it.",
     "models": "List what can be asked for.",
     "explain": "Show how a request would be routed, step by step.",

@@ -1,7 +1,7 @@
 """How coding agents are pointed at a gateway. Nothing here asks anybody; `connect` prints it.
 
-The versions are those whose address, key and model were seen on the wire, with scripted upstreams on loopback; windows
-and the models of other roles are as published, and untried.
+`make agents` tries the lines with the real agents, in the versions that are named here. aider, and the model of
+Claude Code's subagents, are as published or as seen by hand.
 """
 
 from __future__ import annotations

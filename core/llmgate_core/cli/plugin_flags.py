@@ -125,12 +125,16 @@ def refuse_unknown(ctx: click.Context, declared: Mapping[str, Sequence[Flag]]) -
 
 def _option(flag: Flag) -> click.Option:
     stem = flag.name.removeprefix("--")
-    variable = f"LLMGATE_{stem.upper().replace('-', '_')}"
     if flag.type is bool:
         names = [f"--{stem}/--no-{stem}", _variable(flag)]
-        return click.Option(names, default=None, envvar=variable)
+        return click.Option(names, default=None, envvar=environment_variable(flag))
     kind = flag.type if flag.type in (int, float) else str
-    return click.Option([flag.name, _variable(flag)], type=kind, default=None, envvar=variable)
+    return click.Option([flag.name, _variable(flag)], type=kind, default=None, envvar=environment_variable(flag))
+
+
+def environment_variable(flag: Flag) -> str:
+    """The variable that does what the flag does."""
+    return f"LLMGATE_{flag.name.removeprefix('--').upper().replace('-', '_')}"
 
 
 def _variable(flag: Flag) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from starlette.routing import Route
 
 from ..dialects import messages
+from ..dialects.messages_name import named, named_stream
 from ..errors import ConnectorError
 from ..executor import Answer
 from ..request import GatewayRequest, RequestRecord
@@ -42,7 +43,7 @@ class AnthropicMessages:
 
     def routes(self, gateway: Gateway) -> Sequence[Route]:
         """Two paths, each with and without `/anthropic` before it."""
-        ask, count = Endpoint(gateway, messages, messages.read_request), CountTokens(gateway)
+        ask, count = Ask(gateway, messages, messages.read_request), CountTokens(gateway)
         return [
             route
             for prefix in PREFIXES
@@ -51,6 +52,24 @@ class AnthropicMessages:
                 Route(f"{prefix}/v1/messages/count_tokens", count, methods=["POST"]),
             )
         ]
+
+
+class Ask(Endpoint):
+    """Answers by the name that the caller asked by, where only one model may answer.
+
+    Where several may, the upstream's own name stays: thinking that one of them has signed is nothing for another.
+    """
+
+    async def answer(self, request: GatewayRequest, record: RequestRecord) -> Answer:
+        """A translated answer has its name already."""
+        answer = await super().answer(request, record)
+        if answer.is_translated or len(self._gateway.route(request.selector).leaves) > 1:
+            return answer
+        if answer.stream:
+            return answer.through(named_stream(answer.chunks, request.selector))
+        data = named(b"".join([chunk async for chunk in answer.chunks]), request.selector)
+        answer.headers["content-length"] = str(len(data))
+        return answer.through(whole(data).chunks)
 
 
 class CountTokens(Endpoint):

@@ -28,7 +28,8 @@ def message_of(data: bytes, model: str, new_id: Callable[[], str]) -> dict[str, 
     """A plain answer as a message.
 
     Args:
-        model: as the caller named it; the upstream's own name for it comes first.
+        model: as the caller named it, and not as the upstream does: Claude Code drops the thinking of an answer by any
+            other name than it asked for.
         new_id: something that nothing else is called.
 
     Raises:
@@ -38,7 +39,7 @@ def message_of(data: bytes, model: str, new_id: Callable[[], str]) -> dict[str, 
     content = _blocks(said, new_id)
     has_calls = any(block["type"] == "tool_use" for block in content)
     return {
-        **opened(f"msg_{new_id()}", model_of(answer) or model),
+        **opened(f"msg_{new_id()}", model),
         "content": content,
         "stop_reason": stop_reason_of(finish, has_calls=has_calls),
         "usage": usage_of(answer.get("usage")),
@@ -57,12 +58,6 @@ def opened(id: str, model: str) -> dict[str, Any]:
         "stop_sequence": None,
         "usage": usage_of(None),
     }
-
-
-def model_of(said: Mapping[str, Any]) -> str:
-    """What the upstream calls the model, empty if it does not say."""
-    model = said.get("model")
-    return model if isinstance(model, str) else ""
 
 
 def stop_reason_of(finish: str | None, *, has_calls: bool) -> str:

@@ -16,14 +16,14 @@ from ..sse import Event
 from .chat_answers import calls_of, chunk_of, finish_of, first_choice, reasoning_of, text_of
 from .chat_calls import Calls
 from .messages_over_chat_queue import BlockQueue, say
-from .messages_over_chat_reply import CUT_OFF, model_of, opened, stop_reason_of, usage_of
+from .messages_over_chat_reply import CUT_OFF, opened, stop_reason_of, usage_of
 
 
 class MessagesStream:
     """See `StreamTranslation`.
 
     Args:
-        model: as the caller named it.
+        model: as the caller named it; see `message_of`.
         new_id: something that nothing else is called.
     """
 
@@ -48,7 +48,7 @@ class MessagesStream:
             self._is_done = True
             return self.end()
         chunk = chunk_of(event)
-        self._begin(model_of(chunk))
+        self._begin()
         self._take(chunk)
         usage = chunk.get("usage")
         if isinstance(usage, dict):
@@ -63,7 +63,7 @@ class MessagesStream:
             return b""
         if self._finish is None and not self._is_done:
             raise ConnectorError("protocol", "the upstream ended the stream before the answer was complete")
-        self._begin("")
+        self._begin()
         self._close()
         self._end(stop_reason_of(self._finish, has_calls=self._blocks.has_calls))
         return self._spoken()
@@ -88,10 +88,10 @@ class MessagesStream:
         self._said.clear()
         return said
 
-    def _begin(self, model: str) -> None:
+    def _begin(self) -> None:
         if not self._begun:
             self._begun = True
-            self._said.append(say("message_start", message=opened(f"msg_{self._new_id()}", model or self._model)))
+            self._said.append(say("message_start", message=opened(f"msg_{self._new_id()}", self._model)))
 
     def _end(self, stop_reason: str) -> None:
         delta = {"stop_reason": stop_reason, "stop_sequence": None}
