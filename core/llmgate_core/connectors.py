@@ -229,6 +229,11 @@ class Policy(Protocol):
     def apply(self, request: GatewayRequest, leaf: Leaf, params: Params) -> Verdict:
         """The parameters that this attempt shall have.
 
+        Args:
+            request: as the caller sent it, also where it will be translated.
+            leaf: who is asked for what.
+            params: as the policies before have left them; in layer `client`, what the request's translation says.
+
         Raises:
             RequestError: the request must not be sent like this.
         """

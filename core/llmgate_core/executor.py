@@ -157,7 +157,8 @@ class Executor:
         """
         backend = self.backend_of(leaf)
         info = backend.facts(leaf.model) or ModelInfo(leaf.model)
-        request, translation = _understood(request, backend, info.max_output)
+        asked = request
+        request, translation = _understood(asked, backend, info.max_output)
         if request.operation != GENERATE:  # nothing is sampled
             return Prepared(request.body.splice({"model": leaf.model}), Params(), request.dialect)
         dialect = spoken(request.dialect)
@@ -171,8 +172,8 @@ class Executor:
         params = Params({"default": backend.default_params, "client": own, "forced": backend.forced_params})
         if effort is not None and info.thinking in _THINKING[effort]:
             params = params.with_layer("policy", {"reasoning_effort": effort})
-        verdict = policy_chain.apply_all(self._policies, request, leaf, params)
-        params, left_out = model_limits.limit(verdict.params, info)
+        verdict = policy_chain.apply_all(self._policies, asked.original or asked, leaf, params)
+        params, left_out = model_limits.limit(verdict.params, info, dialect.has_no_place)
         ours = {name: setting.value for name, setting in params.effective().items() if setting.layer != "client"}
         changes = dialect.placed(ours, request.body, info.refuses)
         if changes and logger.isEnabledFor(logging.DEBUG):

@@ -220,12 +220,12 @@ def in_hub(request: GatewayRequest) -> tuple[GatewayRequest, Translation | None]
     if found is None:
         raise ConnectorError("not_found", f"a hybrid cannot be asked for in the dialect `{request.dialect}`")
     if found[1] is None:
-        return request, None
+        return replace(request, original=request), None
     try:
         near = found[1](request.body, None)
     except RequestError as refusal:
         raise Unsayable(refusal) from None
-    return replace(request, dialect=chat.DIALECT, body=near.body, lost=near.lost), near
+    return replace(request, dialect=chat.DIALECT, body=near.body, lost=near.lost, original=request), near
 
 
 async def said_by(near: Translation, answer: Answer, request: GatewayRequest) -> Answer:

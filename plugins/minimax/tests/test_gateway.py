@@ -66,7 +66,10 @@ def at_desk(folder: Path, test: Callable[[Desk], Awaitable[None]], **extra: Any)
         plugins = PluginSet((*load(()).loaded, plugin))
         gateway = create_app(GatewayConfig(backends=(backend,)), plugins=plugins, world=world)
         try:
-            async with LoopbackServer(gateway.app) as url, httpx.AsyncClient(base_url=url, trust_env=False) as http:
+            async with (
+                LoopbackServer(gateway.app) as url,
+                httpx.AsyncClient(base_url=url, trust_env=False, verify=False) as http,
+            ):
                 await test(Desk(simulator, url, http, finished))
         finally:
             await simulator.aclose()
