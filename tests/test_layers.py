@@ -40,6 +40,7 @@ LEVELS = (
     {
         "hookspecs",
         "mending",
+        "hybrid",
         "model_facts",
         "http_connector",
         "openai_compatible",
@@ -60,6 +61,7 @@ LEVELS = (
         "executor",
         "attempts",
         "strategies",
+        "thinking",
         "observe",
         "checks",
         "rewrite_sections",

@@ -215,7 +215,7 @@ async def tried(asked: Asked, agent: Agent, model: str) -> Result:
 
 
 async def _sent(client: HttpClient, asked: Asked, agent: Agent, model: str) -> tuple[Seen, str | None]:
-    from ..executor import LOST_HEADER
+    from ..translate import LOST_HEADER
 
     trial = TRIALS[agent.dialect]
     headers = {"content-type": "application/json", **trial.headers, **asked.headers}
