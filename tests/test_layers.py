@@ -66,6 +66,8 @@ LEVELS = (
         "selector_checks",
         "changes",
         "replies",
+        "presets",
+        "first_files",
     },
     {"app", "gateways", "report", "frontends", "builtin", "server", "http1"},
     {"cli", "testing", "__main__"},

@@ -122,7 +122,7 @@ class _Turns:
         self.losses.add_if(bool(blocks), "messages.system")
         for block in blocks:
             is_text = block["type"] == "text"
-            self._said.append({**block, "text": reminder(block['text'])} if is_text else block)
+            self._said.append({**block, "text": reminder(block["text"])} if is_text else block)
 
     def _answer(self, message: Mapping[str, Any], where: str) -> None:
         losses = self.losses
