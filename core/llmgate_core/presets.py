@@ -43,15 +43,15 @@ class Offer:
         """`type.instance`, the name of the backend and of its file."""
         return f"{self.connector}.{self.instance}"
 
-    def extra(self, place: str | None = None) -> dict[str, Any]:
+    def settings(self, place: str | None = None) -> dict[str, Any]:
         """What stands under `extra:`.
 
         Args:
-            place: where the key is, `env:NAME` or `file:PATH`; by default in the usual variable.
+            place: where the key is, `env:NAME` or `file:PATH`; by default in the usual variable, if there is one.
         """
-        if self.preset.variable is None:
-            return dict(self.preset.extra)
-        return {**self.preset.extra, self.preset.key: place or f"env:{self.preset.variable}"}
+        usual = f"env:{self.preset.variable}" if self.preset.variable else None
+        found = place or usual
+        return {**self.preset.extra, **({self.preset.key: found} if found else {})}
 
 
 # --- core's own -------------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def faults_of(cls: type[Connector], preset: Any) -> list[str]:
     if not isinstance(preset, Preset):
         return [f"must be a `Preset`, and is a `{type(preset).__name__}`"]
     found = [told for wrong, told in _rules(preset) if wrong]
-    _, problems = decode_extra(BackendConfig(cls.name, extra=Offer(cls.name, preset).extra()), settings_type(cls))
+    _, problems = decode_extra(BackendConfig(cls.name, extra=Offer(cls.name, preset).settings()), settings_type(cls))
     return [*found, *(f"its `extra` does not decode: {problem.message}" for problem in problems)]
 
 
@@ -250,6 +250,6 @@ def models_listed(content: Any, owner: str | None) -> list[str] | None:
 
 
 def default_model(offer: Offer, servers: Mapping[str, Sequence[str]]) -> str | None:
-    """What `default` stands for: the preset's model, else the server's first that is none for embeddings by its name."""
+    """What `default` shall stand for: the preset's model, else the server's first that is not named for embeddings."""
     listed = servers.get(offer.preset.probe or "", ())
     return offer.preset.model or next((one for one in listed if "embed" not in one.lower() and is_model(one)), None)
