@@ -40,6 +40,12 @@ class Choice:
         """Where its file is, below the folder of the configuration."""
         return PurePath(INSTANCES, f"{self.offer.backend}.yaml")
 
+    @property
+    def place(self) -> str | None:
+        """Where its key is, if it has one."""
+        found: str | None = self.offer.settings(self.key).get(self.offer.preset.key)
+        return found
+
 
 def written(choices: Sequence[Choice], model: str | None, schemas: Collection[str] = ()) -> dict[PurePath, str]:
     """Every file with its text, below the folder of the configuration; the main file is the last.
@@ -54,7 +60,7 @@ def written(choices: Sequence[Choice], model: str | None, schemas: Collection[st
 
 
 def _main(choices: Sequence[Choice], model: str | None, has_schema: bool) -> str:
-    first = choices[0].offer.backend
+    first = choices[0].offer.short
     lines = ["# yaml-language-server: $schema=schemas/config.json"] if has_schema else []
     lines += [
         "# Written by `llmgate init`. `llmgate check` tells what is wrong here; every other key keeps its default.",
@@ -76,7 +82,7 @@ def _failover(choices: Sequence[Choice], model: str | None) -> list[str]:
     if len(choices) < 2:
         return []
     models = [model or "MODEL", *(choice.offer.preset.model or "MODEL" for choice in choices[1:])]
-    route = "|".join(f"{choice.offer.backend}:{name}" for choice, name in zip(choices, models, strict=True))
+    route = "|".join(f"{choice.offer.short}:{name}" for choice, name in zip(choices, models, strict=True))
     return [
         "",
         "# A name to ask for that goes from backend to backend: where one fails, the next is asked.",
@@ -105,9 +111,9 @@ def _instance(choice: Choice, has_schema: bool) -> str:
     offer, preset = choice.offer, choice.offer.preset
     up = "../" * len(INSTANCES.parts)
     lines = [f"# yaml-language-server: $schema={up}schemas/{offer.connector}.json"] if has_schema else []
-    lines.append(f"# {preset.title}. Written by `llmgate init`; ask for `{offer.backend}:MODEL`.")
+    lines.append(f"# {preset.title}. Written by `llmgate init`; ask for `{offer.short}:MODEL`.")
     if preset.variable is not None and preset.link:
-        lines.append(f"# The key is not in here, this says only where it is. One gets a key at {preset.link}")
+        lines.append(f"# Not the key stands here but where it is. One gets a key at {preset.link}")
     lines += [f"# For {twin.preset.title}, write `{_differences(twin, offer)}`." for twin in choice.twins]
     lines.append(f"type: {offer.connector}")
     if settings := offer.settings(choice.key):

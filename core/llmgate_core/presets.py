@@ -43,6 +43,11 @@ class Offer:
         """`type.instance`, the name of the backend and of its file."""
         return f"{self.connector}.{self.instance}"
 
+    @property
+    def short(self) -> str:
+        """The backend's usual name in a selector."""
+        return self.backend.removesuffix(".default")
+
     def settings(self, place: str | None = None) -> dict[str, Any]:
         """What stands under `extra:`.
 

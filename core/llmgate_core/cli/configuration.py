@@ -23,8 +23,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 NOTHING_CONFIGURED = (
     "no configuration found (looked for config/config.yaml and ~/.config/llmgate/config.yaml). "
-    "`llmgate init` writes one, of the keys in the environment or of three answers; `llmgate serve --demo` shows it "
-    "work without an account; `--default-backend` names a backend that needs no file."
+    "`llmgate init` writes one (config/config.example.yaml shows every key), `llmgate serve --demo` shows it work "
+    "without an account, and `--default-backend` names a backend that needs no file."
 )
 
 COMMAND_LINE = "the command line"

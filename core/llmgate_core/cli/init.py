@@ -75,8 +75,9 @@ def command(
     files = written(choices, ask_model(proposed) if asks and model is None else proposed, schemas_in(folder))
     if not force:
         refuse_existing(folder, files)
+    before = configuration.find({}).main
     write(folder, files)
-    print_end(folder, files, choices)
+    print_end(folder, files, choices, before)
 
 
 # --- which ------------------------------------------------------------------------------------------------------------
@@ -225,15 +226,30 @@ def print_offers(offers: Sequence[Offer]) -> None:
     print_table(["--provider", "provider", "key", "backend"], rows)
 
 
-def print_end(folder: Path, files: Collection[PurePath], choices: Sequence[Choice]) -> None:
-    """What was written, and what to type next."""
-    notes = {choice.path: f"   {choice.offer.preset.title}" for choice in choices}
-    for path in reversed(list(files)):
+def print_end(folder: Path, files: Collection[PurePath], choices: Sequence[Choice], before: Path | None) -> None:
+    """What was written, and what to type next.
+
+    Args:
+        before: the main file that was found in this folder until now.
+    """
+    from ..first_files import MAIN
+
+    notes = {choice.path: f"   {described(choice)}" for choice in choices}
+    for path in (MAIN, *notes):
         click.echo(f"wrote {shown(folder / path)}{notes.get(path, '')}")
+    flags = config_flags(folder)
+    if before is not None and not flags and not before.samefile(folder / MAIN):
+        click.echo(f"in this folder it takes the place of {shown(before)}")
     click.echo("next:")
-    for line in [*missing_keys(choices), f"llmgate serve{serve_flags(folder)}"]:
+    for line in [*missing_keys(choices), f"llmgate serve{flags}"]:
         click.echo(f"  {line}")
-    click.echo("  llmgate connect claude-code   # in a second terminal; or another agent")
+    click.echo(f"  llmgate connect claude-code{flags}   # in a second terminal; or another agent")
+
+
+def described(choice: Choice) -> str:
+    """A backend in a few words."""
+    place = choice.place
+    return choice.offer.preset.title + (f", key in {place.partition(':')[2]}" if place else "")
 
 
 def missing_keys(choices: Sequence[Choice]) -> list[str]:
@@ -242,7 +258,7 @@ def missing_keys(choices: Sequence[Choice]) -> list[str]:
 
     lines: dict[str, None] = {}
     for choice in choices:
-        place = choice.offer.settings(choice.key).get(choice.offer.preset.key)
+        place = choice.place
         link = f"   # get one at {choice.offer.preset.link}" if choice.offer.preset.link else ""
         if place is None:
             continue
@@ -254,12 +270,13 @@ def missing_keys(choices: Sequence[Choice]) -> list[str]:
     return list(lines)
 
 
-def serve_flags(folder: Path) -> str:
-    """What `llmgate serve` needs so that it finds the files."""
+def config_flags(folder: Path) -> str:
+    """What other commands need so that they find the files."""
     from ..first_files import MAIN
 
-    found = configuration.find({"config": os.environ.get("LLMGATE_CONFIG") and Path(os.environ["LLMGATE_CONFIG"])})
-    if found.main is not None and found.main.exists() and found.main.samefile(folder / MAIN):
+    told = os.environ.get("LLMGATE_CONFIG")
+    found = configuration.find({"config": Path(told) if told else None}).main
+    if found is not None and found.exists() and found.samefile(folder / MAIN):
         return ""
     return f" --config {shlex.quote(shown(folder / MAIN))}"
 
