@@ -61,8 +61,8 @@ def test_what_asks_for_no_key_is_a_server_on_this_machine_and_comes_last() -> No
     [
         ('name = "a"\ntitle = "A"\nlink = ""', "missing key `preset[0].connector`"),
         (
-            'connector = "c"\nname = "a"\ntitle = "A"\nlink = "l"\nsource = "s"\nvariabel = "V"',
-            "did you mean `variable`?",
+            'connector = "c"\nname = "a"\ntitle = "A"\nlink = "l"\nsource = "s"\nmodle = "V"',
+            "did you mean `model`?",
         ),
     ],
 )

@@ -12,7 +12,7 @@ from ..errors import ConfigError, ConnectorError, GatewayError
 
 COMMANDS = {
     "serve": "Run the gateway.",
-    "init": "Write a configuration to start from: of the keys found here, or of three answers.",
+    "init": "Write a configuration to start from, of what is found here.",
     "check": "Say everything that `serve` would refuse, without serving.",
     "plugins": "Show what is installed, what it brings, and what is wrong with it.",
     "models": "List what can be asked for.",
