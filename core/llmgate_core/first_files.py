@@ -113,7 +113,7 @@ def _instance(choice: Choice, has_schema: bool) -> str:
     lines = [f"# yaml-language-server: $schema={up}schemas/{offer.connector}.json"] if has_schema else []
     lines.append(f"# {preset.title}. Written by `llmgate init`; ask for `{offer.short}:MODEL`.")
     if preset.variable is not None and preset.link:
-        lines.append(f"# Not the key stands here but where it is. One gets a key at {preset.link}")
+        lines.append(f"# The key is not in here, only where it is. Keys: {preset.link}")
     lines += [f"# For {twin.preset.title}, write `{_differences(twin, offer)}`." for twin in choice.twins]
     lines.append(f"type: {offer.connector}")
     if settings := offer.settings(choice.key):
