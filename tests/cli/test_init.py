@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 KEY = "sk-MARKER-init"
 OFFERS = offered(load_all().connectors)[0]
 OLLAMA = "http://127.0.0.1:11434/v1/models"
+ASKING = init.servers_here
 INSTANCES = Path("config", "backends", "backend-instances")
 
 Answer = Callable[[str], None]
@@ -299,3 +300,15 @@ def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch: pytest.Monkey
             return await init.models_at(f"{upstream.url}/v1/models", None)
 
     assert asyncio.run(ask()) is None
+
+
+def test_every_server_that_presets_know_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, str | None] = {}
+
+    async def models_at(url: str, owner: str | None) -> list[str] | None:
+        asked[url] = owner
+        return ["small"] if url == OLLAMA else None
+
+    monkeypatch.setattr(init, "models_at", models_at)
+    assert ASKING(OFFERS) == {OLLAMA: ["small"]}
+    assert asked == {one.preset.probe: one.preset.owner for one in OFFERS if one.preset.probe}
