@@ -94,7 +94,8 @@ def test_several_keys_and_a_server_become_backends_and_the_first_the_default(
 
 def test_a_server_alone_lends_the_default_model(run: Run, folder: Path, servers: dict[str, Sequence[str]]) -> None:
     servers[OLLAMA] = ["qwen2.5-coder:7b"]
-    assert run("init").status == 0
+    told = "  llmgate connect claude-code --model openai-compatible.ollama:qwen2.5-coder:7b   # in"
+    assert told in run("init").out
     explained = run("explain", "default")
     assert "openai-compatible.ollama:qwen2.5-coder:7b" in explained.out
     assert "openai-compatible.ollama:other" in run("explain", "other").out

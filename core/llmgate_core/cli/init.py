@@ -72,12 +72,13 @@ def command(
     elif key is not None:
         choices = [with_key(choices, key)]
     proposed = model or default_model(choices[0].offer, servers)
-    files = written(choices, ask_model(proposed) if asks and model is None else proposed, schemas_in(folder))
+    chosen = ask_model(proposed) if asks and model is None else proposed
+    files = written(choices, chosen, schemas_in(folder))
     if not force:
         refuse_existing(folder, files)
     before = configuration.find({}).main
     write(folder, files)
-    print_end(folder, files, choices, before)
+    print_end(folder, choices, chosen, before)
 
 
 # --- which ------------------------------------------------------------------------------------------------------------
@@ -226,10 +227,11 @@ def print_offers(offers: Sequence[Offer]) -> None:
     print_table(["--provider", "provider", "key", "backend"], rows)
 
 
-def print_end(folder: Path, files: Collection[PurePath], choices: Sequence[Choice], before: Path | None) -> None:
+def print_end(folder: Path, choices: Sequence[Choice], model: str | None, before: Path | None) -> None:
     """What was written, and what to type next.
 
     Args:
+        model: what an agent shall ask for; otherwise it would get the first that is listed, whatever that can do.
         before: the main file that was found in this folder until now.
     """
     from ..first_files import MAIN
@@ -243,7 +245,8 @@ def print_end(folder: Path, files: Collection[PurePath], choices: Sequence[Choic
     click.echo("next:")
     for line in [*missing_keys(choices), f"llmgate serve{flags}"]:
         click.echo(f"  {line}")
-    click.echo(f"  llmgate connect claude-code{flags}   # in a second terminal; or another agent")
+    asks_for = f" --model {shlex.quote(f'{choices[0].offer.short}:{model}')}" if model else ""
+    click.echo(f"  llmgate connect claude-code{asks_for}{flags}   # in a second terminal; or another agent")
 
 
 def described(choice: Choice) -> str:
