@@ -69,6 +69,8 @@ LEVELS = (
         "changes",
         "replies",
         "diagnosis",
+        "presets",
+        "first_files",
     },
     {"app", "gateways", "report", "frontends", "builtin", "server", "http1"},
     {"cli", "testing", "__main__"},

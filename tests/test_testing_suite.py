@@ -25,6 +25,7 @@ from llmgate_core import (
     Instance,
     ModelInfo,
     OpenAICompatible,
+    Preset,
     RetryPolicy,
     Secret,
     UpstreamCall,
@@ -437,6 +438,18 @@ class SwallowsTheCutOfOne(Acme):
                 raise
 
 
+class PresetOfAnotherShape(Acme):
+    @classmethod
+    def presets(cls) -> list[Preset]:
+        wrong = Preset("acme", "Acme", {"base_urls": KEY}, probe="https://api.acme.example/v1/models")
+        return [Preset("acme-here", "Acme here"), wrong]
+
+
+class PresetsOfAnInstance(Acme):
+    def presets(self) -> list[Preset]:
+        return []
+
+
 BROKEN: list[tuple[type[Any], str, str]] = [
     (NameWithSpace, "test_name", "`name` must be"),
     (DialectAsText, "test_dialects", "must be a frozenset"),
@@ -449,6 +462,12 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (LooseSettings, "test_settings_are_a_frozen_dataclass", "frozen=True"),
     (OddSettings, "test_settings_have_a_json_schema", "field `weight`"),
     (ChattySettings, "test_settings_refuse_a_wrong_value_without_showing_it", "value of a wrong `base_url`"),
+    (
+        PresetOfAnotherShape,
+        "test_presets_can_be_set_up",
+        "`acme`: its `probe` .*; `acme`: .* `extra.base_urls`; did you",
+    ),
+    (PresetsOfAnInstance, "test_presets_can_be_set_up", "must be a class method .* raised `TypeError`"),
     (ReadsAtOnce, "test_construction_does_no_io", "must do no I/O, and did: `open`"),
     (ConnectsAtOnce, "test_construction_does_no_io", "must do no I/O, and did: `socket"),
     (CannotClose, "test_closing_without_use", "never used, and raised `AttributeError`"),

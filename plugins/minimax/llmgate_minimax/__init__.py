@@ -7,8 +7,8 @@ It speaks chat and Messages. What its requests need is in `asking`, what its ans
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Annotated, ClassVar, Literal
 
@@ -24,6 +24,7 @@ from llmgate_core import (
     ModelFacts,
     ModelInfo,
     OpenAICompatible,
+    Preset,
     Secret,
     Simulator,
     UpstreamCall,
@@ -170,6 +171,13 @@ class MiniMax(OpenAICompatible):
         from .simulator import MiniMaxSimulator
 
         return MiniMaxSimulator()
+
+    @classmethod
+    def presets(cls) -> Sequence[Preset]:
+        """One for each region, as a key works only in its own."""
+        china = Preset("minimax-china", "MiniMax, China", {"region": "china"}, link="https://platform.minimax.cn")
+        either = [Preset("minimax", "MiniMax", link="https://platform.minimax.io"), china]
+        return [replace(one, variable="MINIMAX_API_KEY", model=FACTS.ids[0]) for one in either]
 
     def _region(self) -> str:
         return REGIONS[self.settings.region]
