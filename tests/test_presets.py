@@ -77,9 +77,9 @@ def test_a_mistake_in_the_file_is_told(entry: str, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "backend", "short"),
-    [("acme", "acme.default", "acme"), ("acme-eu", "acme.eu", "acme.eu"), ("other", "acme.other", "acme.other")],
+    [("acme", "acme.default", "acme"), ("acme-eu", "acme.acme-eu", "acme-eu"), ("other", "acme.other", "other")],
 )
-def test_an_instance_does_not_repeat_the_connectors_name(name: str, backend: str, short: str) -> None:
+def test_a_preset_names_its_backend(name: str, backend: str, short: str) -> None:
     offer = Offer("acme", replace(GOOD, name=name))
     assert (offer.backend, offer.short) == (backend, short)
 

@@ -1,20 +1,18 @@
-"""The text of the files that `llmgate init` writes: a short configuration, with comments where one goes on."""
+"""The text of the file that `llmgate init` writes: a short configuration, with comments where one goes on."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlsplit
 
-from .config import INSTANCES
 from .presets import LOOPBACK, Offer
 from .sections import ServerConfig
 
-MAIN = PurePath("config.yaml")
+MAIN = "config.yaml"
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.:/@-]*[A-Za-z0-9]")
 """Texts that YAML reads as they are. A colon is none of YAML's unless space follows it."""
@@ -36,35 +34,24 @@ class Choice:
     twins: Sequence[Offer] = ()
 
     @property
-    def path(self) -> PurePath:
-        """Where its file is, below the folder of the configuration."""
-        return PurePath(INSTANCES, f"{self.offer.backend}.yaml")
-
-    @property
     def place(self) -> str | None:
         """Where its key is, if it has one."""
         found: str | None = self.offer.settings(self.key).get(self.offer.preset.key)
         return found
 
 
-def written(choices: Sequence[Choice], model: str | None, schemas: Collection[str] = ()) -> dict[PurePath, str]:
-    """Every file with its text, below the folder of the configuration; the main file is the last.
+def written(choices: Sequence[Choice], model: str | None, *, has_schema: bool = False) -> str:
+    """The text of the main file.
 
     Args:
         choices: at least one; the first serves models that name no backend.
         model: what the model name `default` shall stand for, if anything.
-        schemas: names of the JSON Schemas that lie beside the main file, for the editor.
+        has_schema: its JSON Schema lies beside it, for the editor.
     """
-    files = {choice.path: _instance(choice, choice.offer.connector in schemas) for choice in choices}
-    return {**files, MAIN: _main(choices, model, "config" in schemas)}
-
-
-def _main(choices: Sequence[Choice], model: str | None, has_schema: bool) -> str:
     first = choices[0].offer.short
     lines = ["# yaml-language-server: $schema=schemas/config.json"] if has_schema else []
     lines += [
         "# Written by `llmgate init`. `llmgate check` tells what is wrong here; every other key keeps its default.",
-        f"# Each backend has a file of its own: {INSTANCES.as_posix()}/TYPE.INSTANCE.yaml",
         "",
         "# Who serves a model without a backend: `some-model` means the same as",
         f"# `{first}:some-model`." + (f" The model name `default` means `{model}`." if model else ""),
@@ -74,6 +61,8 @@ def _main(choices: Sequence[Choice], model: str | None, has_schema: bool) -> str
     lines.append(f"default_backend: {scalar(f'{first}:{model}' if model else first)}")
     if port := _port(choices):
         lines += ["", f"server: {{port: {port}}}   # {ServerConfig.port} is where a backend listens"]
+    lines += ["", "# Keys are not in here, only where they are.", "backends:"]
+    lines += [line for choice in choices for line in _backend(choice)]
     return "\n".join([*lines, *_failover(choices, model), ""])
 
 
@@ -107,18 +96,16 @@ def _port_here(extra: Mapping[str, Any]) -> int | None:
         return None
 
 
-def _instance(choice: Choice, has_schema: bool) -> str:
+def _backend(choice: Choice) -> list[str]:
     offer, preset = choice.offer, choice.offer.preset
-    up = "../" * len(INSTANCES.parts)
-    lines = [f"# yaml-language-server: $schema={up}schemas/{offer.connector}.json"] if has_schema else []
-    lines.append(f"# {preset.title}. Written by `llmgate init`; ask for `{offer.short}:MODEL`.")
+    lines = [f"  # {preset.title}: ask for `{offer.short}:MODEL`."]
     if preset.variable is not None and preset.link:
-        lines.append(f"# The key is not in here, only where it is. Keys: {preset.link}")
-    lines += [f"# For {twin.preset.title}, write `{_differences(twin, offer)}`." for twin in choice.twins]
-    lines.append(f"type: {offer.connector}")
+        lines.append(f"  # Keys: {preset.link}")
+    lines += [f"  # For {twin.preset.title}, write `{_differences(twin, offer)}`." for twin in choice.twins]
+    lines += [f"  {offer.short}:", f"    type: {offer.connector}"]
     if settings := offer.settings(choice.key):
-        lines += ["extra:", *(f"  {key}: {scalar(value)}" for key, value in settings.items())]
-    return "\n".join([*lines, ""])
+        lines += ["    extra:", *(f"      {key}: {scalar(value)}" for key, value in settings.items())]
+    return lines
 
 
 def _differences(twin: Offer, offer: Offer) -> str:

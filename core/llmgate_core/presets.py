@@ -34,19 +34,19 @@ class Offer:
 
     @property
     def instance(self) -> str:
-        """The instance's name: the preset's, without what the connector's name says already."""
+        """The instance's name: the preset's, which is its alias too."""
         name = self.preset.name
-        return "default" if name == self.connector else name.removeprefix(f"{self.connector}-")
+        return "default" if name == self.connector else name
 
     @property
     def backend(self) -> str:
-        """`type.instance`, the name of the backend and of its file."""
+        """`type.instance`, the full name of the backend."""
         return f"{self.connector}.{self.instance}"
 
     @property
     def short(self) -> str:
-        """The backend's usual name in a selector."""
-        return self.backend.removesuffix(".default")
+        """The backend's name in a selector."""
+        return self.preset.name
 
     def settings(self, place: str | None = None) -> dict[str, Any]:
         """What stands under `extra:`.

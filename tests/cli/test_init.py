@@ -28,7 +28,7 @@ KEY = "sk-MARKER-init"
 OFFERS = offered(load_all().connectors)[0]
 OLLAMA = "http://127.0.0.1:11434/v1/models"
 ASKING = init.servers_here
-INSTANCES = Path("config", "backends", "backend-instances")
+MAIN = Path("config", "config.yaml")
 
 Answer = Callable[[str], None]
 
@@ -66,7 +66,7 @@ def test_a_key_in_the_environment_needs_no_question(run: Run, folder: Path) -> N
     assert (ended.status, ended.err) == (0, "")
     assert ended.out.splitlines() == [
         "wrote config/config.yaml",
-        "wrote config/backends/backend-instances/openai-compatible.groq.yaml   Groq, key in GROQ_API_KEY",
+        "  groq         Groq, key in GROQ_API_KEY",
         "next:",
         "  llmgate serve",
         "  llmgate connect claude-code   # in a second terminal; or another agent",
@@ -86,15 +86,15 @@ def test_several_keys_and_a_server_become_backends_and_the_first_the_default(
     assert ended.status == 0
     places = find_places(folder, folder)
     config = load(places).checked()
-    assert config.default_backend == "openai-compatible.deepseek:deepseek-v4-flash"
+    assert config.default_backend == "deepseek:deepseek-v4-flash"
     names = {backend.name for backend in config.backends}
     assert names == {"openai-compatible.deepseek", "minimax.default", "openai-compatible.ollama"}
-    assert "# For MiniMax, China, write" in (folder / INSTANCES / "minimax.default.yaml").read_text(encoding="utf-8")
+    assert "# For MiniMax, China, write" in (folder / MAIN).read_text(encoding="utf-8")
 
 
 def test_a_server_alone_lends_the_default_model(run: Run, folder: Path, servers: dict[str, Sequence[str]]) -> None:
     servers[OLLAMA] = ["qwen2.5-coder:7b"]
-    told = "  llmgate connect claude-code --model openai-compatible.ollama:qwen2.5-coder:7b   # in"
+    told = "  llmgate connect claude-code --model ollama:qwen2.5-coder:7b   # in"
     assert told in run("init").out
     explained = run("explain", "default")
     assert "openai-compatible.ollama:qwen2.5-coder:7b" in explained.out
@@ -114,11 +114,11 @@ def test_a_key_that_goes_with_another_address_is_left_alone(run: Run, folder: Pa
 @pytest.mark.parametrize(
     ("answers", "line", "default"),
     [
-        ("\n\n\n", "api_key: env:OPENAI_API_KEY", "openai-compatible.openai:gpt-5-mini"),
-        ("mistral\nMY_MISTRAL_KEY\nsmall\n", "api_key: env:MY_MISTRAL_KEY", "openai-compatible.mistral:small"),
-        ("9999\n3\n~/key\nnone\n", 'api_key: "file:~/key"', "openai-compatible.openrouter"),
-        ("deepseek\nfile:a\nb c\nchat\n", "api_key: file:a", "openai-compatible.deepseek:chat"),
-        ("ollama\nllama3:8b\n", "base_url: http://127.0.0.1:11434/v1", "openai-compatible.ollama:llama3:8b"),
+        ("\n\n\n", "api_key: env:OPENAI_API_KEY", "openai:gpt-5-mini"),
+        ("mistral\nMY_MISTRAL_KEY\nsmall\n", "api_key: env:MY_MISTRAL_KEY", "mistral:small"),
+        ("9999\n3\n~/key\nnone\n", 'api_key: "file:~/key"', "openrouter"),
+        ("deepseek\nfile:a\nb c\nchat\n", "api_key: file:a", "deepseek:chat"),
+        ("ollama\nllama3:8b\n", "base_url: http://127.0.0.1:11434/v1", "ollama:llama3:8b"),
     ],
 )
 def test_three_answers_make_a_configuration(
@@ -126,8 +126,7 @@ def test_three_answers_make_a_configuration(
 ) -> None:
     answer(answers)
     assert run("init").status == 0
-    (instance,) = (folder / INSTANCES).iterdir()
-    assert f"\n  {line}\n" in instance.read_text(encoding="utf-8")
+    assert f"\n      {line}\n" in (folder / MAIN).read_text(encoding="utf-8")
     config = load(find_places(folder, folder)).checked()
     assert config.default_backend == default
     assert run("check").status == 0
@@ -162,7 +161,7 @@ def test_flags_take_the_place_of_every_question(run: Run, folder: Path) -> None:
     assert ended.status == 0
     assert "  export GROQ_API_KEY=...   # get one at https://console.groq.com/keys" in ended.out
     config = load(find_places(folder, folder)).checked()
-    assert config.default_backend == "openai-compatible.groq:llama-3.3-70b-versatile"
+    assert config.default_backend == "groq:llama-3.3-70b-versatile"
     assert {backend.name for backend in config.backends} == {"openai-compatible.groq", "openai-compatible.ollama"}
 
 
@@ -197,8 +196,8 @@ def test_presets_of_a_blocked_plugin_are_not_offered(run: Run) -> None:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("there", ["config/config.yaml", str(INSTANCES / "openai-compatible.groq.yaml")])
-def test_nothing_is_overwritten(run: Run, write: Write, folder: Path, there: str) -> None:
+def test_nothing_is_overwritten(run: Run, write: Write, folder: Path) -> None:
+    there = str(MAIN)
     write("mine: 1", there)
     ended = run("init", "--provider", "groq")
     assert ended.status == 2
@@ -260,7 +259,7 @@ def test_what_is_written_for_a_server_serves(run: Run, folder: Path, servers: di
 
     async def ask() -> tuple[httpx.Response, list[str]]:
         async with ScriptedUpstream(one_sentence) as upstream:
-            path = folder / INSTANCES / "openai-compatible.ollama.yaml"
+            path = folder / MAIN
             text = path.read_text(encoding="utf-8").replace("http://127.0.0.1:11434", upstream.url)
             path.write_text(text, encoding="utf-8")
             config = load(find_places(folder, folder)).checked()

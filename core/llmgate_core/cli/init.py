@@ -6,8 +6,8 @@ import asyncio
 import dataclasses
 import os
 import shlex
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path, PurePath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -62,7 +62,7 @@ def command(
         print_offers(offers)
         return
     if not force:
-        refuse_existing(folder, [MAIN])  # before all questions: the answers would be for nothing
+        refuse_existing(folder / MAIN)  # before all questions: the answers would be for nothing
     wanted = [named(name, offers) for name in dict.fromkeys(names)]
     servers = servers_here(wanted or offers)
     choices = [Choice(offer) for offer in wanted] or choices_found(offers, servers)
@@ -73,11 +73,8 @@ def command(
         choices = [with_key(choices, key)]
     proposed = model or default_model(choices[0].offer, servers)
     chosen = ask_model(proposed) if asks and model is None else proposed
-    files = written(choices, chosen, schemas_in(folder))
-    if not force:
-        refuse_existing(folder, files)
     before = configuration.find({}).main
-    write(folder, files)
+    write(folder / MAIN, written(choices, chosen, has_schema=(folder / "schemas" / "config.json").exists()))
     print_end(folder, choices, chosen, before)
 
 
@@ -185,33 +182,25 @@ async def models_at(url: str, owner: str | None) -> list[str] | None:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def schemas_in(folder: Path) -> set[str]:
-    """The JSON Schemas beside the main file; a line for the editor that leads nowhere would be a warning in it."""
-    return {path.stem for path in (folder / "schemas").glob("*.json")}
-
-
-def refuse_existing(folder: Path, files: Collection[PurePath]) -> None:
-    """Raises StartRefused with the files that are there already; nobody's configuration is overwritten."""
-    there = [shown(folder / path) for path in files if os.path.lexists(folder / path)]
-    if there:
-        told = f"{' and '.join(there)} {'is' if len(there) == 1 else 'are'} there already; nothing was written"
+def refuse_existing(path: Path) -> None:
+    """Raises StartRefused where the file is there already; nobody's configuration is overwritten."""
+    if os.path.lexists(path):
+        told = f"{shown(path)} is there already; nothing was written"
         raise StartRefused(f"{told}. `--force` keeps what was there as .bak, `--dir` writes elsewhere", EXIT_USAGE)
 
 
-def write(folder: Path, files: Mapping[PurePath, str]) -> None:
-    """Writes each file in one step, the main file last; one that is replaced is kept beside it."""
+def write(path: Path, text: str) -> None:
+    """Writes the file in one step; one that is replaced is kept beside it."""
     from ..credential_files import write_private_file
 
-    for path, text in files.items():
-        target = folder / path
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists():
-                write_private_file(target.with_name(f"{target.name}.bak"), target.read_bytes())
-            write_private_file(target, text.encode())
-        except OSError as error:
-            reason = (error.strerror or "it failed").lower()
-            raise StartRefused(f"cannot write {shown(target)}: {reason}", EXIT_FAILED) from None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            write_private_file(path.with_name(f"{path.name}.bak"), path.read_bytes())
+        write_private_file(path, text.encode())
+    except OSError as error:
+        reason = (error.strerror or "it failed").lower()
+        raise StartRefused(f"cannot write {shown(path)}: {reason}", EXIT_FAILED) from None
 
 
 # --- telling ----------------------------------------------------------------------------------------------------------
@@ -222,9 +211,9 @@ def print_offers(offers: Sequence[Offer]) -> None:
     from ..report import print_table
 
     rows = [
-        [offer.preset.name, offer.preset.title, offer.preset.variable or "no key", offer.backend] for offer in offers
+        [offer.preset.name, offer.preset.title, offer.preset.variable or "no key", offer.connector] for offer in offers
     ]
-    print_table(["--provider", "provider", "key", "backend"], rows)
+    print_table(["--provider", "provider", "key", "connector"], rows)
 
 
 def print_end(folder: Path, choices: Sequence[Choice], model: str | None, before: Path | None) -> None:
@@ -236,9 +225,9 @@ def print_end(folder: Path, choices: Sequence[Choice], model: str | None, before
     """
     from ..first_files import MAIN
 
-    notes = {choice.path: f"   {described(choice)}" for choice in choices}
-    for path in (MAIN, *notes):
-        click.echo(f"wrote {shown(folder / path)}{notes.get(path, '')}")
+    click.echo(f"wrote {shown(folder / MAIN)}")
+    for choice in choices:
+        click.echo(f"  {choice.offer.short:<12} {described(choice)}")
     flags = config_flags(folder)
     if before is not None and not flags and not before.samefile(folder / MAIN):
         click.echo(f"in this folder it takes the place of {shown(before)}")
