@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.e2e.conftest import Process, Shell, open_shell
@@ -57,7 +58,10 @@ class Desk:
         extra = {"base_url": base, "api_key": None, "models": [MODEL]}
         facts = {MODEL: {"context": CONTEXT, "max_output": OUTPUT}}
         backend = {"type": connector, "extra": extra, "model_facts": facts}
-        sections = {"backends": {"local": backend, "spare": backend}, "auth": {"api_keys": ["env:GATE_KEY"]}}
+        self.serve(backends={"local": backend, "spare": backend}, auth={"api_keys": ["env:GATE_KEY"]})
+
+    def serve(self, **sections: Any) -> None:
+        """Starts a gateway; the variable GATE_KEY holds its key."""
         self.process = self.shell.serve("--config", self.shell.config(**sections), GATE_KEY=KEY)
 
     def printed(self, agent: str, *options: str) -> list[Mapping[str, str]]:

@@ -71,7 +71,7 @@ class Chat:
             await self._refuse(exchange, fault)
             return
         try:
-            call = errand.next_call(self._done(body), _offered(body), self._path)
+            call = errand.next_call(self._done(body), offered(body), self._path)
         except LookupError as error:
             await self._refuse(exchange, str(error))
             return
@@ -116,7 +116,7 @@ class Chat:
         return 6 if body.get("tools") and wanted == self._trouble.dies_in and not self.troubles else None
 
 
-def _offered(body: Mapping[str, Any]) -> dict[str, list[str]]:
+def offered(body: Mapping[str, Any]) -> dict[str, list[str]]:
     """The tools, and the names of each one's arguments."""
     functions = [tool["function"] for tool in body.get("tools") or ()]
     return {one["name"]: list(one.get("parameters", {}).get("properties", ())) for one in functions}

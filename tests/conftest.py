@@ -11,6 +11,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -154,10 +155,21 @@ def gateway() -> GatewayFactory:
             if change:
                 change(app, plugins)
             server = LoopbackServer(app.app, refused=app.refused)
-            async with server as url, httpx.AsyncClient(trust_env=False, timeout=10) as client:
+            async with server as url, http_client() as client:
                 yield RunningGateway(url, app, upstream, client, finished)
 
     return start
+
+
+def http_client() -> httpx.AsyncClient:
+    """A client for addresses of this machine: without the authorities of TLS, whose loading takes 20 ms each time."""
+    return httpx.AsyncClient(trust_env=False, timeout=10, verify=False)
+
+
+@cache
+def builtin() -> tuple[plugin_loading.Loaded, ...]:
+    """The built-in plugin, looked for once: that reads the metadata of all that is installed."""
+    return plugin_loading.load(()).loaded
 
 
 def with_plugin(listener: Callable[[RequestRecord], None], connectors: Sequence[type[Connector]]) -> PluginSet:
@@ -165,7 +177,7 @@ def with_plugin(listener: Callable[[RequestRecord], None], connectors: Sequence[
     added = plugin_loading.Loaded(
         Installed("tests", "llmgate-tests", "1", "tests"), connectors=tuple(connectors), listener=listener
     )
-    return PluginSet((*plugin_loading.load(()).loaded, added))
+    return PluginSet((*builtin(), added))
 
 
 @pytest.fixture

@@ -19,6 +19,11 @@ class TestWithoutKey(ConnectorSuite):
     extra: ClassVar[dict[str, Any]] = {"models": ["conformance-model"]}
 
 
+class TestWithResponses(ConnectorSuite):
+    connector = OpenAICompatibleConnector
+    extra: ClassVar[dict[str, Any]] = {"models": ["conformance-model"], "responses": True}
+
+
 class TestMessagesWithKey(ConnectorSuite):
     connector = AnthropicCompatibleConnector
     extra: ClassVar[dict[str, Any]] = {"api_key": "env:CONFORMANCE_KEY", "headers": {"x-own": "yes"}}

@@ -153,8 +153,8 @@ def test_all_problems_of_all_files_come_at_once_in_order(files: Files) -> None:
 
 
 def test_keys_of_later_features_are_unknown_now(files: Files) -> None:
-    problems = files.problems("hybrid: {}\n")
-    assert [problem.partition(";")[0] for problem in problems] == ["config.yaml:1: unknown key `hybrid`"]
+    problems = files.problems("hybird: {}\n")
+    assert [problem.partition(";")[0] for problem in problems] == ["config.yaml:1: unknown key `hybird`"]
 
 
 # --- edit precision ---

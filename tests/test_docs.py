@@ -20,13 +20,13 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 import httpx
 import pytest
 
-from llmgate_core import ModelFacts, ModelInfo, app
+from llmgate_core import ModelFacts, ModelInfo, Preset, app
 from llmgate_core.cli import main
 from llmgate_core.cli.agents import AGENTS, Target
 from llmgate_core.config import GatewayConfig, Places, decode_extra, load
@@ -272,6 +272,9 @@ def run_llmgate(folder: Path, step: Step) -> tuple[int, str]:
     words = shlex.split(step.command)
     start = words.index("llmgate")
     extra, arguments = dict(word.split("=", 1) for word in words[:start]), words[start + 1 :]
+    if arguments[0] == "init":  # it is for a folder without a configuration
+        with TemporaryDirectory(dir=folder) as new:
+            return run_here(Path(new), arguments, extra)
     if arguments[0] != "serve":
         return run_here(folder, arguments, extra)
     if step.status:
@@ -332,6 +335,10 @@ def test_json_is_json(block: Block) -> None:
 def test_every_python_block_of_the_plugin_page_is_tried_here() -> None:
     tried = {"acme.py", "acme_quirks.py", "acme_login.py", "test_acme.py", "upstream.py"}
     assert set(python_files()) == tried | {"acme_oauth.py", "test_acme_oauth.py"}
+
+
+def test_the_page_names_what_a_preset_says() -> None:
+    assert list(rows("docs/plugins.md", "Offer presets")) == [entry.name for entry in dataclasses.fields(Preset)]
 
 
 def backend_at(folder: Path, name: str, url: str) -> list[str]:

@@ -54,6 +54,14 @@ def test_nothing_that_costs_money_is_on() -> None:
     assert not any(backend.enabled for backend in BY_KEY.values())
 
 
+def test_files_of_one_provider_differ_by_region_and_key() -> None:
+    """A key works only in its own region."""
+    places = {name: SHIPPED[name] for name in ("global", "china")}
+    assert [backend.extra["region"] for backend in places.values()] == ["global", "china"]
+    assert len({variable(backend) for backend in places.values()}) == 2
+    assert not any(backend.enabled for backend in places.values())
+
+
 def test_claude_is_asked_at_its_own_path() -> None:
     claude = SHIPPED["claude"]
     assert not claude.enabled

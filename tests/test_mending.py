@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from llmgate_core import Body, ConnectorError, Mender
 from llmgate_core.mending import MAX_EVENT_BYTES, MAX_WHOLE_BYTES, mended
+from llmgate_core.sse import Parser
 
 
 class Shout(Mender):
@@ -88,6 +89,33 @@ def test_an_event_comes_with_its_name_and_the_next_without() -> None:
     shout = Shout()
     shouted([b'event: error\ndata: {"a":1}\n\nda', b'ta: {"a":2}\n\nevent:x\r\ndata: {"a":3}\r\n\r\n'], mender=shout)
     assert shout.names == ["error", "", "x"]
+
+
+class Twice(Mender):
+    """Says every event twice, the second time under another name, and drops `hush`."""
+
+    def event(self, body: Body, name: str) -> Sequence[tuple[str, Body]]:
+        return [] if "hush" in body else [(name, body), ("again", body)]
+
+
+TWICE = b'event: a\ndata: {"x": 1.0}\n\nevent: hush\ndata: {"hush":1}\n\ndata: {"y":2}\n\n'
+
+
+@settings(max_examples=40, deadline=None)
+@given(places=st.lists(st.integers(0, len(TWICE)), max_size=30))
+def test_an_event_may_become_several_or_none(places: list[int]) -> None:
+    parser = Parser()
+    told = [(event.event, event.data) for event in parser.feed(shouted(cut(TWICE, places), mender=Twice()))]
+    one, two = b'{"x": 1.0}', b'{"y":2}'
+    assert told == [("a", one), ("again", one), ("message", two), ("again", two)]
+    assert parser.rest == b""
+
+
+def test_nothing_is_left_of_an_event_that_is_dropped() -> None:
+    assert (
+        shouted([b'data: 1\n\nevent: x\ndata: {"hush":1}\n\n: comment\n\n'], mender=Twice())
+        == b"data: 1\n\n: comment\n\n"
+    )
 
 
 def test_events_go_on_as_they_come() -> None:

@@ -195,6 +195,10 @@ UNREACHED = [part for rule in ("a=local:m", "a=local:n", ".*=local:m", "b=local:
 
 COMMANDS = {
     "nothing configured": ["serve"],
+    "no such provider": ["init", "--provider", "opnai"],
+    "a key where its place is wanted": ["init", "--provider", "groq", "--key", "not-a-place"],
+    "a key of several providers": ["init", "--provider", "groq", "--provider", "ollama", "--key", "env:SOME_KEY"],
+    "nothing to write where": ["init", "--provider", "groq", "--dir", "open.yaml/config"],
     "an unknown command": ["chekc"],
     "an unknown flag": ["check", "--prot", "1"],
     "a flag of no plugin": ["serve", "--default-backend", "openai-compatible", "--acme-switch"],

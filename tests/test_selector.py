@@ -126,6 +126,15 @@ A, B = Leaf("a", "m"), Leaf("b", "m")
         ("a:m?x=%7C|b:m", RoutePlan((Branch(Leaf("a", "m", (("x", "|"),))), Branch(B)))),
         ("m|sonnet[1m]", RoutePlan((Branch(Leaf(None, "m")), Branch(Leaf(None, "sonnet[1m]"))))),
         ("a:m|b:m|c:m", RoutePlan((Branch(A), Branch(B), Branch(Leaf("c", "m"))))),
+        ("hybrid:[a:m,b:m]", RoutePlan((Branch(B, A),))),
+        ("hybrid:[m,sonnet[1m]]", RoutePlan((Branch(Leaf(None, "sonnet[1m]"), Leaf(None, "m")),))),
+        ("[ttft_timeout=2]hybrid:[a:m,b:m]|a:m", RoutePlan((Branch(B, A, ttft_timeout=2.0), Branch(A)))),
+        ("hybrid:[a:m,b:m]!hybrid:[b:m,a:m]", RoutePlan((Branch(B, A), Branch(A, B)), "!")),
+        (
+            "hybrid:[a:m?x=%2C,b:m?y=%5D]",
+            RoutePlan((Branch(Leaf("b", "m", (("y", "]"),)), Leaf("a", "m", (("x", ","),))),)),
+        ),
+        ("hybrid:m", RoutePlan((Branch(Leaf("hybrid", "m")),))),
     ],
 )
 def test_parse_several_branches(text: str, plan: RoutePlan) -> None:
@@ -133,6 +142,9 @@ def test_parse_several_branches(text: str, plan: RoutePlan) -> None:
     assert parse(str(plan)) == plan
 
 
+TWO_MODELS = (
+    "`hybrid:[REASONING,EXECUTION]` takes two models, with one comma between them (inside a query, write it as `%2C`)"
+)
 KNOWN_NOTES = "notes are `weight`, `handicap`, `ttft_timeout`, `max_context`"
 
 
@@ -166,7 +178,15 @@ KNOWN_NOTES = "notes are `weight`, `handicap`, `ttft_timeout`, `max_context`"
         ("[ttft_timeout=1,ttft_timeout=2]a:m", 16, "the note `ttft_timeout` is given twice"),
         ("[ttft_timeout=1a:m|b:m]", 0, "the `]` that ends the notes is missing"),
         ("a:[ttft_timeout=1]m", 2, "`[` cannot begin a model's name; notes stand at the beginning of a branch"),
-        ("hybrid:[a:m,b:m]", 0, "`hybrid` is not served by this version"),
+        ("hybrid:[a:m,b:m", 15, "the `]` that ends `hybrid:[` is missing"),
+        ("hybrid:[", 8, "the `]` that ends `hybrid:[` is missing"),
+        ("a:m|hybrid:[a:m]", 12, TWO_MODELS),
+        ("hybrid:[a:m,b:m,c:m]", 8, TWO_MODELS),
+        ("hybrid:[]", 8, TWO_MODELS),
+        ("hybrid:[,]", 8, "the name of a model is missing"),
+        ("hybrid:[a:m,hybrid:[b:m,c:m]]", 8, TWO_MODELS),
+        ("hybrid:[a:m,[weight=1]b:m]", 12, "`[` cannot begin a model's name; notes stand at the beginning of a branch"),
+        ("hybrid:[a:m,b:m]|hybrid:[a:m,b:m]", 17, "this branch repeats an earlier one"),
         ("[a]", 1, f"unknown note `a`; {KNOWN_NOTES}"),
     ],
 )  # fmt: skip
@@ -198,7 +218,23 @@ def test_length_limit() -> None:
 
 near_misses = st.text(alphabet=string.ascii_letters + ":/?&=%+.|^![],{} \n\x00\u00a0通\ud800" + string.digits)
 pieces = st.sampled_from(
-    ["a:m", "b:", "m", "[weight=2]", "[handicap=1.5,max_context=9]", "[ttft_timeout=", "]", "|", "^", "!", "?x=1", "="]
+    [
+        "a:m",
+        "b:",
+        "m",
+        "hybrid:[",
+        "hybrid:[a:m,b:m?x=1]",
+        ",",
+        "[weight=2]",
+        "[handicap=1.5,max_context=9]",
+        "[ttft_timeout=",
+        "]",
+        "|",
+        "^",
+        "!",
+        "?x=1",
+        "=",
+    ]
 )
 
 
@@ -224,6 +260,16 @@ def test_every_plan_with_a_backend_survives_its_text(
     backend: str, model: str, query: tuple[tuple[str, str], ...]
 ) -> None:
     plan = single(Leaf(backend, model, query))
+    if len(str(plan)) <= MAX_LENGTH:
+        assert parse(str(plan)) == plan
+
+
+@settings(deadline=None, max_examples=100)
+@given(names, models, queries, names, models)
+def test_every_hybrid_survives_its_text(
+    backend: str, model: str, query: tuple[tuple[str, str], ...], thinker: str, other: str
+) -> None:
+    plan = RoutePlan((Branch(Leaf(backend, model, query), Leaf(thinker, other, query)),))
     if len(str(plan)) <= MAX_LENGTH:
         assert parse(str(plan)) == plan
 

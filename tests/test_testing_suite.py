@@ -28,6 +28,7 @@ from llmgate_core import (
     Instance,
     ModelInfo,
     OpenAICompatible,
+    Preset,
     RetryPolicy,
     Secret,
     UpstreamCall,
@@ -450,6 +451,34 @@ class HandsTheHttpReplyOut(Acme):
         )
 
 
+class DeclaresMore(Acme):
+    dialects = frozenset({"openai.chat", "anthropic.messages"})
+
+
+class SwallowsTheCutOfOne(Acme):
+    dialects = frozenset({"openai.chat", "openai.responses"})
+
+    async def events(self, call: UpstreamCall, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        try:
+            async for chunk in chunks:
+                yield chunk
+        except ConnectorError:
+            if call.dialect == "openai.chat":
+                raise
+
+
+class PresetOfAnotherShape(Acme):
+    @classmethod
+    def presets(cls) -> list[Preset]:
+        wrong = Preset("acme", "Acme", {"base_urls": KEY}, probe="https://api.acme.example/v1/models")
+        return [Preset("acme-here", "Acme here"), wrong]
+
+
+class PresetsOfAnInstance(Acme):
+    def presets(self) -> list[Preset]:
+        return []
+
+
 BROKEN: list[tuple[type[Any], str, str]] = [
     (NameWithSpace, "test_name", "`name` must be"),
     (DialectAsText, "test_dialects", "must be a frozenset"),
@@ -462,6 +491,12 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (LooseSettings, "test_settings_are_a_frozen_dataclass", "frozen=True"),
     (OddSettings, "test_settings_have_a_json_schema", "field `weight`"),
     (ChattySettings, "test_settings_refuse_a_wrong_value_without_showing_it", "value of a wrong `base_url`"),
+    (
+        PresetOfAnotherShape,
+        "test_presets_can_be_set_up",
+        "`acme`: its `probe` .*; `acme`: .* `extra.base_urls`; did you",
+    ),
+    (PresetsOfAnInstance, "test_presets_can_be_set_up", "must be a class method .* raised `TypeError`"),
     (ReadsAtOnce, "test_construction_does_no_io", "must do no I/O, and did: `open`"),
     (ConnectsAtOnce, "test_construction_does_no_io", "must do no I/O, and did: `socket"),
     (CannotClose, "test_closing_without_use", "never used, and raised `AttributeError`"),
@@ -485,6 +520,12 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (NeverHangsUp, "test_aclose_hangs_up", "must hang up on the upstream, also where no chunk was read"),
     (HangsUpIfUnread, "test_aclose_hangs_up", "must hang up on the upstream, in the middle"),
     (ClosesOnce, "test_aclose_may_be_called_twice", "safe to call twice, and raised `IndexError`"),
+    (
+        DeclaresMore,
+        "test_declared_dialects_are_spoken",
+        "`dialects` has `anthropic.messages`, so such a request must go",
+    ),
+    (SwallowsTheCutOfOne, "test_declared_dialects_are_spoken", "of `openai.responses` that is cut off must raise"),
     (WrongKind, "test_failure_kinds", "529 is `unavailable`, not `bug`"),
     (OwnWordsFirst, "test_failure_begins_with_the_upstreams_words", "word for word"),
     (NoSeconds, "test_retry_after_in_seconds", "`Retry-After: 90` must become retry_after=90 seconds, not None"),

@@ -193,7 +193,9 @@ def create_app(
     backends = build(config, plugins, upstream, world)
     budget = Budget(config.failure_handling.max_attempts, config.failure_handling.total_timeout_seconds)
     policies = make_policies(config, plugins)
-    executor = Executor(backends, policies, redactor, budget=budget, chance=world.random, sleep=world.sleep)
+    executor = Executor(
+        backends, policies, redactor, budget=budget, hybrid=config.hybrid, chance=world.random, sleep=world.sleep
+    )
     gateway = Gateway(config, plugins, backends, executor, redactor, upstream, not_found, keys=keys)
     hosts = [config.server.host, *config.server.allowed_hosts]
     access = Access(keys, hosts, config.server.allowed_origins, BadKeys(time.monotonic))

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import replies
 from .backends import Backend
@@ -80,6 +80,17 @@ class Answer:
     aclose: Callable[[], Awaitable[None]]
     stream: bool
     is_translated: bool = False
+
+    def through(self, chunks: AsyncGenerator[bytes, None]) -> Answer:
+        """The same answer, read through `chunks`, which reads its own."""
+
+        async def aclose() -> None:
+            try:
+                await chunks.aclose()
+            finally:
+                await self.aclose()
+
+        return replace(self, chunks=chunks, aclose=aclose)
 
 
 @dataclass(frozen=True)

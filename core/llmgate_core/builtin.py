@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from .anthropic_compatible import VERSION, AnthropicCompatible
-from .connectors import Connector, Frontend, Instance, Policy
+from .connectors import Connector, Frontend, Instance, Policy, Preset
 from .credentials import ApiKey, CredentialProvider, NoCredential
 from .dialects import responses
 from .hookspecs import hookimpl
@@ -125,6 +125,13 @@ class OpenAICompatibleConnector(OpenAICompatible):
             return NoCredential()
         return ApiKey(self.settings.api_key, self.instance.environ)
 
+    @classmethod
+    def presets(cls) -> Sequence[Preset]:
+        """Providers with that API, from core's own file."""
+        from .presets import own
+
+        return own(cls.name)
+
 
 class AnthropicCompatibleConnector(AnthropicCompatible):
     """Any upstream that speaks Anthropic Messages, with a key or without."""
@@ -144,6 +151,13 @@ class AnthropicCompatibleConnector(AnthropicCompatible):
     def own_headers(self) -> Mapping[str, str]:
         """The configured ones."""
         return {name.lower(): value for name, value in self.settings.headers.items()}
+
+    @classmethod
+    def presets(cls) -> Sequence[Preset]:
+        """Providers with that API, from core's own file."""
+        from .presets import own
+
+        return own(cls.name)
 
 
 @hookimpl

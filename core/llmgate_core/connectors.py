@@ -229,6 +229,11 @@ class Policy(Protocol):
     def apply(self, request: GatewayRequest, leaf: Leaf, params: Params) -> Verdict:
         """The parameters that this attempt shall have.
 
+        Args:
+            request: as the caller sent it, also where it will be translated.
+            leaf: who is asked for what.
+            params: as the policies before have left them; in layer `client`, what the request's translation says.
+
         Raises:
             RequestError: the request must not be sent like this.
         """
@@ -271,3 +276,34 @@ class Simulator(Protocol):
 
     async def aclose(self) -> None:
         """Stops."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A provider that `llmgate init` can set up: one instance file, decided beforehand.
+
+    A connector offers some as class method `presets()`. The conformance suite says what is wrong with one.
+
+    Args:
+        name: what `--provider` takes; of letters, digits, `-` and `_`.
+        title: the provider, and where its address is if it has several.
+        extra: what stands under `extra:`, without the key.
+        variable: the environment variable that usually holds the key; None for a server that asks for none.
+        key: the setting that says where the key is.
+        elsewhere: variables that, when set to another address than `base_url`, say that the key is another provider's.
+        model: what requests ask for that leave the choice to the gateway; None where nobody can know.
+        link: a page where one gets a key, or the program.
+        probe: the list of models of a server on this machine, an address on loopback; asked to see whether it runs.
+        owner: what that list must name as `owned_by`, where the port is anybody's.
+    """
+
+    name: str
+    title: str
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    variable: str | None = None
+    key: str = "api_key"
+    elsewhere: tuple[str, ...] = ()
+    model: str | None = None
+    link: str = ""
+    probe: str | None = None
+    owner: str | None = None

@@ -7,10 +7,11 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-from . import max_context, strategies
+from . import max_context, strategies, thinking
 from . import policies as policy_chain
 from .attempts import Answer, Attempts, Budget, Errand, Spending
 from .backends import Backend, Backends
@@ -19,18 +20,20 @@ from .connectors import ModelInfo, Policy
 from .dialects import spoken
 from .dialects.fitting import fit
 from .errors import KINDS, ConnectorError, RequestError
+from .hybrid import Effort
 from .observe import Redactor
 from .policies import model_limits
 from .request import GENERATE, Dialect, GatewayRequest, Params, RequestRecord
+from .sections import HybridConfig
 from .selector import Branch, Leaf, RoutePlan
-from .translate import Translation
+from .translate import LOST_HEADER, Translation
 from .translate.ways import way
 from .wire import Body
 
 __all__ = ["Answer", "Budget", "Executor", "Prepared"]
 
-LOST_HEADER = "x-llmgate-lost"
-"""The response header that names what a translation could not carry."""
+_THINKING: Mapping[Effort, Collection[str]] = {"high": ("optional", "always"), "none": ("optional",)}
+"""Models that can be asked for it, by what is known of their thinking."""
 
 logger = logging.getLogger("llmgate.executor")
 
@@ -91,6 +94,7 @@ class Executor:
         redactor: Redactor,
         *,
         budget: Budget,
+        hybrid: HybridConfig | None = None,
         chance: random.Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         monotonic: Callable[[], float] = time.monotonic,
@@ -99,6 +103,7 @@ class Executor:
         self._backends = backends
         self._policies = policies
         self._budget = budget
+        self._hybrid = hybrid or HybridConfig()
         self._chance = chance or random.Random()  # noqa: S311 - it balances load, and hides nothing
         self._monotonic = monotonic
         self._hold_seconds = hold_seconds
@@ -124,9 +129,7 @@ class Executor:
     async def _run(self, request: GatewayRequest, plan: RoutePlan, record: RequestRecord) -> Answer:
         journey = _Journey(request, record, Spending(self._budget, record, self._monotonic))
 
-        async def attempt(branch: Branch, *, is_last: bool = False, races: bool = False) -> Answer:
-            return await self._try(journey, branch, is_last=is_last, races=races)
-
+        attempt = partial(self._attempt, journey)
         fitting = max_context.fit(plan, request.body)
         for left_out in fitting.left_out:
             logger.debug("%s left out, as it has some %d tokens: %s", request.id, fitting.tokens, left_out)
@@ -143,27 +146,34 @@ class Executor:
         """The backend that a resolved leaf names."""
         return self._backends[leaf.backend or ""]
 
-    def prepare(self, request: GatewayRequest, leaf: Leaf) -> Prepared:
+    def prepare(self, request: GatewayRequest, leaf: Leaf, effort: Effort | None = None) -> Prepared:
         """The body of an attempt: the caller's bytes, with the model and the parameters that are not the caller's.
+
+        Args:
+            effort: how much shall be thought, where the model is known to be able to; the selector's word counts more.
 
         Raises:
             RequestError: a policy refuses, or the upstream's dialect cannot say it.
         """
         backend = self.backend_of(leaf)
         info = backend.facts(leaf.model) or ModelInfo(leaf.model)
-        request, translation = _understood(request, backend, info.max_output)
+        asked = request
+        request, translation = _understood(asked, backend, info.max_output)
         if request.operation != GENERATE:  # nothing is sampled
             return Prepared(request.body.splice({"model": leaf.model}), Params(), request.dialect)
         dialect = spoken(request.dialect)
         lost: Sequence[str] = ()
-        if translation is not None:
+        if translation is not None or request.lost is not None:
             fitted, refused = fit(request.body, info.refuses, dialect.params, dialect.placed)
-            request, lost = replace(request, body=fitted), (*translation.lost, *refused)
+            lost = (*(request.lost or ()), *(translation.lost if translation else ()), *refused)
+            request = replace(request, body=fitted)
         excluding = [name for group in info.excludes for name in group]
         own = dialect.params(request.body, [*backend.default_params, *excluding])
         params = Params({"default": backend.default_params, "client": own, "forced": backend.forced_params})
-        verdict = policy_chain.apply_all(self._policies, request, leaf, params)
-        params, left_out = model_limits.limit(verdict.params, info)
+        if effort is not None and info.thinking in _THINKING[effort]:
+            params = params.with_layer("policy", {"reasoning_effort": effort})
+        verdict = policy_chain.apply_all(self._policies, asked.original or asked, leaf, params)
+        params, left_out = model_limits.limit(verdict.params, info, dialect.has_no_place)
         ours = {name: setting.value for name, setting in params.effective().items() if setting.layer != "client"}
         changes = dialect.placed(ours, request.body, info.refuses)
         if changes and logger.isEnabledFor(logging.DEBUG):
@@ -194,14 +204,50 @@ class Executor:
         info = self.backend_of(branch.leaf).facts(branch.leaf.model)
         return info.context if info else None
 
-    async def _try(self, journey: _Journey, branch: Branch, *, is_last: bool, races: bool) -> Answer:
+    async def _attempt(
+        self,
+        journey: _Journey,
+        branch: Branch,
+        *,
+        is_last: bool = False,
+        races: bool = False,
+        left: Sequence[Branch] = (),
+    ) -> Answer:
         """One branch, until it is settled; from the original request, so that every attempt starts identical."""
+        if branch.reasoning is None or journey.request.operation != GENERATE:
+            return await self._try(journey, branch, is_last=is_last, races=races)
+
+        async def ask(request: GatewayRequest, one: Branch, *, is_last: bool, races: bool, effort: Effort) -> Answer:
+            inner = replace(journey, request=request)
+            return await self._try(inner, one, is_last=is_last, races=races, effort=effort)
+
+        async def go_on(request: GatewayRequest, failure: ConnectorError) -> Answer:
+            rest = [other for other in left if self._may_follow(failure, branch, other)]
+            if not rest:
+                raise failure
+            attempt = partial(self._attempt, replace(journey, request=request))
+            return await strategies.failover(rest, attempt, self._may_follow, self._ready)
+
+        phases = thinking.Phases(branch, ask, go_on, is_last=is_last, races=races)
+        outcome = self._hybrid.drawn(self._chance)
+        return await phases.answer(journey.request, outcome, self._hybrid.reasoning_timeout_seconds)
+
+    async def _try(
+        self,
+        journey: _Journey,
+        branch: Branch,
+        *,
+        is_last: bool,
+        races: bool,
+        effort: Effort | None = None,
+    ) -> Answer:
+        """One model, until it is settled."""
         if journey.record.attempts and not journey.spending.allows():
             raise strategies.NotAsked("unavailable", "no attempt is left for this branch (`failure_handling`)")
         leaf, request, record = branch.leaf, journey.request, journey.record
         backend = self.backend_of(leaf)
         try:
-            prepared = self.prepare(request, leaf)
+            prepared = self.prepare(request, leaf, effort)
         except RequestError as refusal:
             logger.debug("%s %s is not asked: %s", request.id, backend.name, refusal.message)
             raise strategies.Unsayable(refusal) from None

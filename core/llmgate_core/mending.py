@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 
 from .errors import ConnectorError
+from .sse import join
 from .wire import Body, JsonError
 
 MAX_WHOLE_BYTES = 64 * 1024 * 1024
@@ -19,12 +20,15 @@ class Mender:
     JSON cannot be read leaves them too: whether they are an answer is for others to say.
     """
 
-    def event(self, body: Body, name: str) -> Body:
+    def event(self, body: Body, name: str) -> Body | Sequence[tuple[str, Body]]:
         """One event of a stream, as the caller should have it.
 
         Args:
             body: the JSON in its `data:`, not decoded yet.
             name: what its `event:` line says; empty where there is none.
+
+        Returns:
+            What its `data:` should hold; or the events that take its place, each with its name, none to drop it.
 
         Raises:
             ConnectorError: it reports a failure.
@@ -78,6 +82,7 @@ class _Stream:
         self._head: list[bytes] = []  # lines before the next `data:`, so that an event is told whole or not at all
         self._head_size = 0
         self._name = ""
+        self._dropped = False  # the last line was a `data:` that nobody gets; nor does its blank line go on
 
     def is_none(self, chunk: bytes) -> bool:
         """Whether the beginning shows that this is no event stream but one JSON object."""
@@ -109,6 +114,9 @@ class _Stream:
         return b"".join(said)
 
     def _mended_line(self, line: bytes) -> bytes:
+        dropped, self._dropped = self._dropped, False
+        if dropped and not line.strip(b"\r\n"):
+            return b""
         found = _DATA.fullmatch(line)
         if not found and line.strip(b"\r\n") and not (line.startswith(b":") and not self._head):
             if named := _NAME.fullmatch(line):
@@ -117,7 +125,7 @@ class _Stream:
             return b""
         head, name = b"".join(self._head), self._name
         self._head, self._head_size, self._name = [], 0, ""
-        return head + (self._mended_data(found, name) if found else line)
+        return self._mended_data(head, found, name) if found else head + line
 
     def _hold(self, line: bytes) -> None:
         self._head.append(line)
@@ -125,17 +133,21 @@ class _Stream:
         if self._head_size > MAX_EVENT_BYTES:
             raise ConnectorError("protocol", f"an event of the stream is larger than {MAX_EVENT_BYTES} bytes")
 
-    def _mended_data(self, line: re.Match[bytes], name: str) -> bytes:
+    def _mended_data(self, head: bytes, line: re.Match[bytes], name: str) -> bytes:
         field, data, line_end = line.groups()
         if data.strip() == b"[DONE]":
             held = self._mender.last()
-            return (b"data: %b\n\n" % held.bytes if held else b"") + line[0]
+            return head + (b"data: %b\n\n" % held.bytes if held else b"") + line[0]
         given = Body(data)
         try:
             wanted = self._mender.event(given, name)
         except JsonError:
-            return line[0]
-        return line[0] if wanted is given else field + wanted.bytes + line_end
+            return head + line[0]
+        if not isinstance(wanted, Body):
+            events = b"".join(join(body.bytes, name or None) for name, body in wanted)
+            self._dropped = not events
+            return events and events.removesuffix(b"\n\n") + line_end  # the blank line comes as a line of its own
+        return head + (line[0] if wanted is given else field + wanted.bytes + line_end)
 
 
 class _Whole:

@@ -31,6 +31,8 @@ class GatewayRequest:
         headers: those of the caller's headers that may travel on, lower-case names.
         caller: the name of the caller's key, None where no key is asked for.
         user_agent: what the caller's program calls itself, empty if it does not; never travels on.
+        lost: what a translation of this body has lost already; None where it is in the caller's own dialect.
+        original: what the caller has sent, where the gateway has made another request of it.
     """
 
     id: str
@@ -42,6 +44,8 @@ class GatewayRequest:
     headers: Mapping[str, str]
     caller: str | None = None
     user_agent: str = ""
+    lost: tuple[str, ...] | None = None
+    original: GatewayRequest | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import ipaddress
+import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
 from .errors import Problem
+from .hybrid import Outcome
 from .model_facts import Facts
 from .policies.edit_precision import EditPrecisionSettings
 from .policies.rewrites import Expansion, Rewrite
@@ -198,6 +200,27 @@ class StreamingConfig:
 
 
 @dataclass(frozen=True)
+class HybridConfig:
+    """What `hybrid:[REASONING,EXECUTION]` does."""
+
+    enabled: Annotated[
+        bool, Meta(description="Whether the first model is asked at all; without it the second one answers alone.")
+    ] = True
+    reasoning_timeout_seconds: Annotated[
+        float, Meta(gt=0, description="How long the first model may think; then the second one answers alone.")
+    ] = 60.0
+    reasoning_probability: Annotated[
+        float, Meta(ge=0, le=1, description="In how many of all cases the first model is asked, 1 being always.")
+    ] = 1.0
+
+    def drawn(self, chance: random.Random) -> Outcome:
+        """What becomes of the reasoning of one request before anybody is asked."""
+        if not self.enabled:
+            return "off"
+        return "used" if chance.random() < self.reasoning_probability else "reasoning-skipped"
+
+
+@dataclass(frozen=True)
 class ParametersConfig:
     """What happens to a parameter in a selector's query that is unknown or out of range."""
 
@@ -325,6 +348,7 @@ class CommonSections:
     timeouts: TimeoutsConfig = TimeoutsConfig()
     failure_handling: FailureHandlingConfig = FailureHandlingConfig()
     streaming: StreamingConfig = StreamingConfig()
+    hybrid: HybridConfig = HybridConfig()
     parameters: ParametersConfig = ParametersConfig()
     edit_precision: EditPrecisionSettings = field(default_factory=EditPrecisionSettings)
     logging: LoggingConfig = LoggingConfig()

@@ -47,14 +47,17 @@ class Attempt(Protocol[A_co]):
     """Tries one branch until it is settled.
 
     Args:
-        is_last: no other branch is left, so that it is worth waiting for this one.
+        is_last: no other branch is ready, so that it is worth waiting for this one.
         races: others are tried at the same time, so that only something meaningful counts as an answer.
+        left: the branches that follow, for one that can fail after its caller has heard something.
 
     Raises:
         ConnectorError: the branch has failed.
     """
 
-    async def __call__(self, branch: Branch, *, is_last: bool = False, races: bool = False) -> A_co:
+    async def __call__(
+        self, branch: Branch, *, is_last: bool = False, races: bool = False, left: Sequence[Branch] = ()
+    ) -> A_co:
         """The answer of the branch."""
 
 
@@ -76,7 +79,7 @@ async def failover(branches: Sequence[Branch], attempt: Attempt[A], may_follow: 
         branch, *others = ready(left)
         left.remove(branch)
         try:
-            return await attempt(branch, is_last=not others)
+            return await attempt(branch, is_last=not others, left=tuple(left))
         except ConnectorError as error:
             failures.append(error)
             left = [other for other in left if may_follow(error, branch, other)]

@@ -139,7 +139,7 @@ def test_nothing_configured_names_the_ways_out(run: Run, command: list[str]) -> 
     assert ended.status == 2
     assert ended.out == ""
     assert ended.err.startswith("llmgate: no configuration found (looked for config/config.yaml and ")
-    for way in ("llmgate serve --demo", "config/config.example.yaml", "--default-backend"):
+    for way in ("llmgate init", "llmgate serve --demo", "config/config.example.yaml", "--default-backend"):
         assert way in ended.err
 
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llmgate_core.cli.agents import AGENTS, Target
+from llmgate_core.cli.connect import target_of
+from llmgate_core.cli.running import Asked
 from llmgate_core.testing import Exchange, ScriptedUpstream
 
 if TYPE_CHECKING:
@@ -274,6 +276,17 @@ def test_the_whole_output(run: Run, gateway: Gateways) -> None:
     )
     assert re.fullmatch(r'# test: tool call get_weather \{"city": "杭州"\} after \d+\.\d s', last)
     assert f"export OPENAI_API_BASE={url}/v1\n" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("listed", "chosen"),
+    [
+        (["a:nomic-embed-text", "a:bge-reranker", "a:qwen2.5-coder"], "a:qwen2.5-coder"),
+        (["a:nomic-embed-text"], "a:nomic-embed-text"),
+    ],
+)
+def test_an_agent_is_not_pointed_at_what_cannot_converse(listed: list[str], chosen: str) -> None:
+    assert target_of(Asked(URL, None), None, {id: {} for id in listed}).model == chosen
 
 
 @pytest.mark.parametrize(

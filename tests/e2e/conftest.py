@@ -12,15 +12,18 @@ import sysconfig
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from llmgate_core.testing import Script, ScriptedUpstream
+from llmgate_minimax.simulator import MiniMaxSimulator
 from llmgate_qwen_oauth.simulator import QwenSimulator
+
+T = TypeVar("T")
 
 LLMGATE = str(Path(sysconfig.get_path("scripts")) / "llmgate")
 ADDRESS = re.compile(r"llmgate listens on (?:all interfaces, .* )?(http://\S+) ")
@@ -242,19 +245,36 @@ def open_shell(folder: Path) -> Iterator[Shell]:
 @contextmanager
 def open_portal(folder: Path) -> Iterator[Portal]:
     simulator = QwenSimulator()
+    with loop_in_thread() as run:
+        setup = run(simulator.start(folder))
+        opened = Portal(simulator, folder / "oauth_creds.json", setup.extra)
+        opened.reset()
+        yield opened
+        run(simulator.aclose())
+
+
+@contextmanager
+def loop_in_thread() -> Iterator[Callable[[Coroutine[Any, Any, T]], T]]:
+    """Runs coroutines on a loop in a thread of its own."""
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
         thread = threading.Thread(target=loop.run_forever, daemon=True)
         thread.start()
         try:
-            setup = asyncio.run_coroutine_threadsafe(simulator.start(folder), loop).result(PATIENCE)
-            opened = Portal(simulator, folder / "oauth_creds.json", setup.extra)
-            opened.reset()
-            yield opened
-            asyncio.run_coroutine_threadsafe(simulator.aclose(), loop).result(PATIENCE)
+            yield lambda job: asyncio.run_coroutine_threadsafe(job, loop).result(PATIENCE)
         finally:
             loop.call_soon_threadsafe(loop.stop)
             thread.join(PATIENCE)
+
+
+@contextmanager
+def open_minimax(folder: Path) -> Iterator[tuple[MiniMaxSimulator, dict[str, Any]]]:
+    """MiniMax's simulator, and the settings with which the plugin reaches it."""
+    simulator = MiniMaxSimulator()
+    with loop_in_thread() as run:
+        setup = run(simulator.start(folder))
+        yield simulator, dict(setup.extra)
+        run(simulator.aclose())
 
 
 OpenUpstream = Callable[[Script], ScriptedUpstream]

@@ -76,6 +76,71 @@ def test_a_limit_that_has_another_name_is_not_left_out() -> None:
     assert sent(layers, ModelInfo("m", refuses=("max_tokens", "max_completion_tokens"))) == {}
 
 
+# --- thinking ---
+
+CLAUDE = ModelInfo("m", excludes=(("thinking", "temperature"),))
+ADAPTIVE = {"thinking": {"type": "adaptive"}}
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ({"policy": {"temperature": 0.1}, "uri": {"thinking_budget": 2000}}, {"thinking_budget"}),
+        ({"uri": {"temperature": 0.1, "thinking_budget": 2000}}, {"thinking_budget"}),
+        ({"default": {"thinking_budget": 2000}, "uri": {"temperature": 0.1}}, {"temperature"}),
+        ({"client": {"temperature": 0.5}, "uri": {"thinking_budget": 2000}}, {"temperature"}),
+        ({"client": {"temperature": 1}, "uri": {"thinking_budget": 2000}}, {"temperature", "thinking_budget"}),
+        ({"uri": {"temperature": 0.1, "thinking_budget": 0}}, {"temperature", "thinking_budget"}),
+        ({"client": ADAPTIVE, "policy": {"temperature": 0.1}}, {"thinking"}),
+        (
+            {"client": ADAPTIVE, "policy": {"temperature": 0.1}, "uri": {"thinking_budget": 0}},
+            {"thinking", "temperature", "thinking_budget"},
+        ),
+        ({"client": {"thinking": {"type": "disabled"}}, "policy": {"temperature": 0.1}}, {"thinking", "temperature"}),
+        (
+            {
+                "client": {"thinking_budget": 2000},
+                "uri": {"reasoning_effort": "none", "temperature": 0},
+            },
+            {"thinking_budget", "reasoning_effort", "temperature"},
+        ),
+    ],
+)
+def test_a_budget_counts_as_thinking(layers: Mapping[Layer, Mapping[str, Any]], expected: set[str]) -> None:
+    assert sent(layers, CLAUDE).keys() == expected
+
+
+thinking = st.dictionaries(
+    st.sampled_from(("temperature", "thinking_budget", "reasoning_effort")), st.sampled_from((0, 1, 2000))
+).map(lambda values: {**values, **({"reasoning_effort": "none"} if "reasoning_effort" in values else {})})
+
+
+@settings(max_examples=400)
+@given(st.dictionaries(st.sampled_from(LAYERS), thinking), st.booleans())
+def test_no_temperature_and_no_thinking_meet_because_of_us(
+    layers: dict[Layer, Mapping[str, Any]], is_adaptive: bool
+) -> None:
+    if is_adaptive:
+        layers["client"] = {**layers.get("client", {}), **ADAPTIVE}
+    params, _ = limit(Params(layers), CLAUDE)
+    assert limit(params, CLAUDE)[1] == ()
+    found = params.effective()
+    budget, effort, temperature = (found.get(name) for name in ("thinking_budget", "reasoning_effort", "temperature"))
+    if effort and LAYERS.index(effort.layer) > (LAYERS.index(budget.layer) if budget else -1):
+        return  # it does not think
+    by = budget if budget else Setting(ADAPTIVE, "client") if is_adaptive else None
+    if by and by.value and temperature and temperature.value != 1:
+        assert by.layer not in OURS or any(one.layer not in OURS for one in params.why("thinking_budget"))
+        assert temperature.layer not in OURS or any(one.layer not in OURS for one in params.why("temperature"))
+
+
+def test_what_the_dialect_cannot_say_is_left_out_of_all_layers_of_ours_and_the_forced() -> None:
+    params, left = limit(Params({"uri": {"seed": 1}, "forced": {"seed": 2, "top_p": 1}}), ModelInfo("m"), {"seed"})
+    assert params.effective() == {"top_p": Setting(1, "forced")}
+    assert [(one.value, one.layer) for one in left] == [(2, "forced"), (1, "uri")]
+    assert str(left[0]) == "`seed`: the upstream's dialect cannot say it"
+
+
 # --- telling it ---
 
 

@@ -1,4 +1,4 @@
-"""Callers of three dialects before upstreams of two, read by the official SDKs: over real sockets."""
+"""Callers of three dialects before upstreams of all, read by the official SDKs: over real sockets."""
 
 from __future__ import annotations
 
@@ -10,18 +10,14 @@ from typing import TYPE_CHECKING, Any
 import anthropic
 import openai
 import pytest
+from tests.wire.callers import ASKED, CALLERS
+from tests.wire.upstreams import MESSAGES, START, WHOLE, chat_upstream, event, messages_upstream
 
 from llmgate_core.builtin import AnthropicCompatibleConnector
-from llmgate_core.testing import Exchange, Script
+from llmgate_core.testing import Exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from tests.conftest import GatewayFactory, RunningGateway
-
-WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-CITY = '{"city":"杭州"}'
-ASKED: Any = [{"role": "user", "content": "杭州天气如何？"}]
+    from tests.conftest import GatewayFactory
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
@@ -30,196 +26,6 @@ def run(test: Coroutine[Any, Any, None]) -> None:
             await test
 
     asyncio.run(bounded())
-
-
-# --- upstreams --------------------------------------------------------------------------------------------------------
-
-
-def delta(members: Mapping[str, Any], finish: str | None = None) -> dict[str, Any]:
-    choice = {"index": 0, "delta": members, "finish_reason": finish}
-    return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
-
-
-def named(**function: str) -> dict[str, Any]:
-    first = {"id": "call_1", "type": "function"} if "name" in function else {}
-    return {"tool_calls": [{"index": 0, **first, "function": function}]}
-
-
-USAGE = {"prompt_tokens": 9, "completion_tokens": 7, "total_tokens": 16}
-CHAT = [
-    delta({"role": "assistant", "content": ""}),
-    delta({"reasoning_content": "想一想"}),
-    delta({"content": "我查"}),
-    delta({"content": "一下"}),
-    delta(named(name="weather", arguments="")),
-    delta(named(arguments=CITY[:6])),
-    delta(named(arguments=CITY[6:])),
-    delta({}, "tool_calls"),
-    {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [], "usage": USAGE},
-    "[DONE]",
-]
-MESSAGE = {
-    "role": "assistant",
-    "content": "我查一下",
-    "reasoning_content": "想一想",
-    "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": CITY}}],
-}
-COMPLETION = {
-    "id": "c",
-    "object": "chat.completion",
-    "created": 1,
-    "model": "m",
-    "choices": [{"index": 0, "message": MESSAGE, "finish_reason": "tool_calls"}],
-    "usage": USAGE,
-}
-
-
-async def chat_upstream(exchange: Exchange) -> None:
-    assert exchange.request.path == "/v1/chat/completions"
-    if exchange.request.json().get("stream"):
-        await exchange.sse(*CHAT)
-    else:
-        await exchange.reply(200, COMPLETION)
-
-
-def event(sort: str, **members: Any) -> bytes:
-    return f"event: {sort}\ndata: {json.dumps({'type': sort, **members}, ensure_ascii=False)}\n\n".encode()
-
-
-def block(index: int, start: Mapping[str, Any], *deltas: Mapping[str, Any]) -> list[bytes]:
-    return [
-        event("content_block_start", index=index, content_block=start),
-        *(event("content_block_delta", index=index, delta=one) for one in deltas),
-        event("content_block_stop", index=index),
-    ]
-
-
-HEAD: dict[str, Any] = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_sequence": None}
-START: dict[str, Any] = {**HEAD, "content": [], "stop_reason": None, "usage": {"input_tokens": 9, "output_tokens": 1}}
-SAID: list[dict[str, Any]] = [
-    {"type": "thinking", "thinking": "想一想", "signature": "sig"},
-    {"type": "text", "text": "我查一下"},
-    {"type": "tool_use", "id": "call_1", "name": "weather", "input": {"city": "杭州"}},
-]
-MESSAGES = [
-    event("message_start", message=START),
-    *block(
-        0,
-        {"type": "thinking", "thinking": "", "signature": ""},
-        {"type": "thinking_delta", "thinking": "想一想"},
-        {"type": "signature_delta", "signature": "sig"},
-    ),
-    *block(
-        1, {"type": "text", "text": ""}, {"type": "text_delta", "text": "我查"}, {"type": "text_delta", "text": "一下"}
-    ),
-    *block(2, {**SAID[2], "input": {}}, {"type": "input_json_delta", "partial_json": CITY}),
-    event("message_delta", delta={"stop_reason": "tool_use", "stop_sequence": None}, usage={"output_tokens": 7}),
-    event("message_stop"),
-]
-WHOLE = {**HEAD, "content": SAID, "stop_reason": "tool_use", "usage": {"input_tokens": 9, "output_tokens": 7}}
-
-
-async def messages_upstream(exchange: Exchange) -> None:
-    assert exchange.request.path == "/v1/messages"
-    assert exchange.request.headers["anthropic-version"]
-    if exchange.request.json().get("stream"):
-        await exchange.sse(*MESSAGES)
-    else:
-        await exchange.reply(200, WHOLE)
-
-
-UPSTREAMS: dict[str, tuple[Script, Any]] = {
-    "chat": (chat_upstream, None),
-    "messages": (messages_upstream, AnthropicCompatibleConnector),
-}
-
-# --- callers ----------------------------------------------------------------------------------------------------------
-
-Heard = tuple[str, str, str, Any, int, int]
-"""Reasoning, text, the tool's name and input, tokens in and out."""
-TOLD: Heard = ("想一想", "我查一下", "weather", {"city": "杭州"}, 9, 7)
-
-
-async def by_messages(running: RunningGateway, *, stream: bool) -> Heard:
-    tools: Any = [{"name": "weather", "input_schema": WEATHER}]
-    async with anthropic.AsyncAnthropic(base_url=running.url, api_key="any", max_retries=0) as client:
-        if stream:
-            async with client.messages.stream(model="m", max_tokens=99, messages=ASKED, tools=tools) as events:
-                said: Any = await events.get_final_message()
-        else:
-            said = await client.messages.create(model="m", max_tokens=99, messages=ASKED, tools=tools)
-    assert said.stop_reason == "tool_use"
-    thinking, text, call = said.content
-    assert (thinking.type, text.type, call.type) == ("thinking", "text", "tool_use")
-    tokens = (said.usage.input_tokens, said.usage.output_tokens)
-    return (thinking.thinking, text.text, call.name, call.input, *tokens)
-
-
-async def by_responses(running: RunningGateway, *, stream: bool) -> Heard:
-    tools: Any = [{"type": "function", "name": "weather", "parameters": WEATHER, "strict": False}]
-    async with openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="any", max_retries=0) as client:
-        if stream:
-            async with client.responses.stream(model="m", input=ASKED, tools=tools) as events:
-                said: Any = await events.get_final_response()
-        else:
-            said = await client.responses.create(model="m", input=ASKED, tools=tools)
-    reasoning, message, call = said.output
-    assert (reasoning.type, message.type, call.type) == ("reasoning", "message", "function_call")
-    assert said.usage is not None
-    thought = "".join(part.text for part in reasoning.summary)
-    tokens = (said.usage.input_tokens, said.usage.output_tokens)
-    return (thought, said.output_text, call.name, json.loads(call.arguments), *tokens)
-
-
-async def by_chat(running: RunningGateway, *, stream: bool) -> Heard:
-    tools: Any = [{"type": "function", "function": {"name": "weather", "parameters": WEATHER}}]
-    async with openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="any", max_retries=0) as client:
-        if stream:
-            options: Any = {"include_usage": True}
-            asked = client.chat.completions.stream(model="m", messages=ASKED, tools=tools, stream_options=options)
-            async with asked as events:
-                said: Any = await events.get_final_completion()
-        else:
-            said = await client.chat.completions.create(model="m", messages=ASKED, tools=tools)
-    message = said.choices[0].message
-    assert said.choices[0].finish_reason == "tool_calls"
-    call = message.tool_calls[0].function
-    tokens = (said.usage.prompt_tokens, said.usage.completion_tokens)
-    return (message.reasoning_content, message.content, call.name, json.loads(call.arguments), *tokens)
-
-
-CALLERS = {"messages": by_messages, "responses": by_responses, "chat": by_chat}
-
-
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
-@pytest.mark.parametrize("upstream", UPSTREAMS)
-@pytest.mark.parametrize("caller", CALLERS)
-def test_every_caller_hears_the_same_of_every_upstream(
-    gateway: GatewayFactory, caller: str, upstream: str, stream: bool
-) -> None:
-    script, connector = UPSTREAMS[upstream]
-
-    async def test() -> None:
-        async with gateway(script, connector=connector) as running:
-            assert await CALLERS[caller](running, stream=stream) == TOLD
-            assert (await running.finished()).outcome == "ok"
-
-    run(test())
-
-
-@pytest.mark.parametrize("caller", ["messages", "responses"])
-def test_a_stream_that_breaks_off_is_raised_by_the_sdk(gateway: GatewayFactory, caller: str) -> None:
-    async def breaks(exchange: Exchange) -> None:
-        await exchange.sse(*CHAT[:3])
-        exchange.cut()
-
-    async def test() -> None:
-        async with gateway(breaks) as running:
-            with pytest.raises((anthropic.APIStatusError, openai.APIError, RuntimeError)):
-                await CALLERS[caller](running, stream=True)
-            assert (await running.finished()).outcome == "cut_off"
-
-    run(test())
 
 
 @pytest.mark.parametrize("caller", CALLERS)

@@ -220,6 +220,25 @@ def test_where_the_request_is_translated(
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("connector", [None, AnthropicCompatibleConnector], ids=["chat", "messages"])
+@pytest.mark.parametrize("namespace", ["functions", "mcp__" + "n" * 70])
+def test_a_tool_of_a_namespace_is_known_by_its_own_name(
+    gateway: GatewayFactory, connector: type[Connector] | None, namespace: str
+) -> None:
+    """Its name in the translation is another; in a long one, the tool's own is not even to be seen."""
+
+    async def run() -> None:
+        settings = EditPrecisionSettings(enabled=True)
+        async with gateway(any_dialect, connector=connector, edit_precision=settings) as running:
+            asked = by_codex(failed_edits.CODEX[0])
+            asked["input"][1]["namespace"] = namespace
+            asked["tools"] = [{"type": "namespace", "name": namespace, "description": "", "tools": [PATCH_TOOL]}]
+            got, header = await posted(running, "/v1/responses", asked)
+            assert (got.json()["temperature"], header) == (0.1, "codex-apply-patch")
+
+    asyncio.run(run())
+
+
 def test_a_caller_of_chat_before_an_upstream_of_messages(gateway: GatewayFactory) -> None:
     settings = EditPrecisionSettings(enabled=True)
 

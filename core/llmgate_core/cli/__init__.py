@@ -12,6 +12,7 @@ from ..errors import ConfigError, ConnectorError, GatewayError
 
 COMMANDS = {
     "serve": "Run the gateway.",
+    "init": "Write a configuration to start from, of what is found here.",
     "check": "Say everything that `serve` would refuse, without serving.",
     "doctor": "Say why it does not work, and what to do next.",
     "plugins": "Show what is installed, what it brings, and what is wrong with it.",

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 NOTHING_CONFIGURED = (
-    "no configuration found (looked for config/config.yaml and ~/.config/llmgate/config.yaml). Try "
-    "`llmgate serve --demo` to see it work without an account, write a configuration "
-    "(config/config.example.yaml shows every key), or name a backend with `--default-backend`."
+    "no configuration found (looked for config/config.yaml and ~/.config/llmgate/config.yaml). "
+    "`llmgate init` writes one (config/config.example.yaml shows every key), `llmgate serve --demo` shows it work "
+    "without an account, and `--default-backend` names a backend that needs no file."
 )
 
 COMMAND_LINE = "the command line"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -140,12 +141,16 @@ async def models(asked: Asked) -> dict[str, Mapping[str, Any]]:
     raise StartRefused(f"{who}; {running.OTHER_PLACES}", EXIT_FAILED)
 
 
+_OF_ANOTHER_SORT = re.compile(r"embed|rerank|whisper|tts|transcri|moderation|dall-e|diffusion", re.IGNORECASE)
+"""Names of models that no agent can talk to, as servers on one's own machine list them beside the others."""
+
+
 def target_of(asked: Asked, model: str | None, listed: Mapping[str, Mapping[str, Any]]) -> Target:
     """What the agent is pointed at: of several branches the smallest window counts, as any may serve a request."""
     from ..errors import SelectorError
     from ..selector import parse
 
-    chosen = model or next(iter(listed), None)
+    chosen = model or next((id for id in listed if not _OF_ANOTHER_SORT.search(id)), next(iter(listed), None))
     if chosen is None:
         told = f"the gateway at {asked.url} lists no models; name one with `--model`"
         raise StartRefused(f"{told}, or see `llmgate status`", EXIT_FAILED)
@@ -215,7 +220,7 @@ async def tried(asked: Asked, agent: Agent, model: str) -> Result:
 
 
 async def _sent(client: HttpClient, asked: Asked, agent: Agent, model: str) -> tuple[Seen, str | None]:
-    from ..executor import LOST_HEADER
+    from ..translate import LOST_HEADER
 
     trial = TRIALS[agent.dialect]
     headers = {"content-type": "application/json", **trial.headers, **asked.headers}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +15,12 @@ from . import configuration
 if TYPE_CHECKING:
     from ..app import Gateway
     from ..config import GatewayConfig
+    from ..hybrid import Effort
     from ..policies.rewrites import Step
     from ..request import GatewayRequest
-    from ..selector import Branch
+    from ..selector import Branch, Leaf
     from ..settings import KeyPath
+    from ..wire import Body
 
 EMPTY_BODY = b'{"model":"","messages":[{"role":"user","content":"..."}]}'
 
@@ -89,12 +93,28 @@ IN_WORDS = {
 
 def branch_steps(gateway: Gateway, request: GatewayRequest, branch: Branch) -> dict[str, Any]:
     """What one branch would be sent; raises RequestError or ConnectorError where it cannot be."""
-    leaf = branch.leaf
+    from .. import hybrid
+
+    skipped = ("leaf", "reasoning")
+    notes = {name: value for name, value in vars(branch).items() if name not in skipped and value is not None}
+    if branch.reasoning is None:
+        return {"notes": notes, **leaf_steps(gateway, request, request.body, branch.leaf)}
+    thinking, execution = hybrid.thinking_request(request.body), hybrid.execution_request(request.body, "...")
+    return {
+        "notes": notes,
+        "reasoning": leaf_steps(gateway, request, thinking, branch.reasoning, "high"),
+        **leaf_steps(gateway, request, execution, branch.leaf, "none"),
+    }
+
+
+def leaf_steps(
+    gateway: Gateway, request: GatewayRequest, body: Body, leaf: Leaf, effort: Effort | None = None
+) -> dict[str, Any]:
+    """What one model would be sent, given what is asked of it; raises like `branch_steps`."""
     backend = gateway.executor.backend_of(leaf)
-    prepared = gateway.executor.prepare(request, leaf)
+    prepared = gateway.executor.prepare(replace(request, body=body), leaf, effort)
     state = backend.readiness()
     changed = [name for name in prepared.body.names() if prepared.body.raw(name) != request.body.raw(name)]
-    notes = {name: value for name, value in vars(branch).items() if name != "leaf" and value is not None}
     return {
         "backend": {
             "name": backend.name,
@@ -102,7 +122,6 @@ def branch_steps(gateway: Gateway, request: GatewayRequest, branch: Branch) -> d
             "detail": gateway.redactor.strike(state.detail),
         },
         "model": leaf.model,
-        "notes": notes,
         "parameters": {
             name: [{"value": setting.value, "layer": setting.layer} for setting in prepared.params.why(name)]
             for name in prepared.params.effective()
@@ -150,22 +169,31 @@ def told(steps: dict[str, Any]) -> list[str]:
 
 def told_branch(steps: dict[str, Any]) -> list[str]:
     """The lines of one branch."""
+    notes = [f"note          {name} = {value:g}" for name, value in steps["notes"].items()]
+    if steps["too_large"]:
+        notes.append("left out      the whole branch: the request is estimated larger than its `max_context`")
+    if "reasoning" not in steps:
+        return told_leaf(steps, notes)
+    return [*notes, "reasoning", *told_leaf(steps["reasoning"]), "execution", *told_leaf(steps)]
+
+
+def told_leaf(steps: dict[str, Any], notes: Sequence[str] = ()) -> list[str]:
+    """The lines of one model."""
     backend = steps["backend"]
     lines = [
         f"backend       {backend['name']} ({'ready' if backend['ready'] else 'not ready'}: {backend['detail']})",
         f"model         {steps['model']}",
+        *notes,
     ]
-    lines += [f"note          {name} = {value:g}" for name, value in steps["notes"].items()]
-    if steps["too_large"]:
-        lines.append("left out      the whole branch: the request is estimated larger than its `max_context`")
     for name, settings in steps["parameters"].items():
         winner, *hidden = settings
         over = "".join(f", over {setting['layer']} {setting['value']!r}" for setting in hidden)
         lines.append(f"parameter     {name} = {winner['value']!r}  ({winner['layer']}{over})")
-    for one in steps["left_out"]:
-        lines.append(f"left out      {one['name']} = {one['value']!r}  ({one['layer']}): {one['reason']}")
-    for name, value in steps["headers"].items():
-        lines.append(f"header        {name}: {value}")
+    lines += [
+        f"left out      {left['name']} = {left['value']!r}  ({left['layer']}): {left['reason']}"
+        for left in steps["left_out"]
+    ]
+    lines += [f"header        {name}: {value}" for name, value in steps["headers"].items()]
     if steps["is_translated"]:
         lines.append(f"body          translated into {steps['dialect']}")
     else:

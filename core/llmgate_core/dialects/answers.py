@@ -31,10 +31,17 @@ def headers_of(error: BaseException, status: int) -> dict[str, str]:
     """The headers of an answer that tells a failure: what it is, when to come back, whether that can help."""
     headers = {"content-type": "application/json"}
     if isinstance(error, (RequestError, ConnectorError)) and error.retry_after is not None:
-        headers["retry-after"] = str(max(0, math.ceil(error.retry_after)))
+        headers |= _when_to_come_back(max(0.0, error.retry_after))
     if not _may_repeat(error, status):
         headers["x-should-retry"] = "false"
     return headers
+
+
+def _when_to_come_back(seconds: float) -> dict[str, str]:
+    """In whole seconds, as HTTP has it; where that rounds up, also in milliseconds, which SDKs read first."""
+    whole = math.ceil(seconds)
+    exact = {} if whole == seconds else {"retry-after-ms": str(math.ceil(seconds * 1000))}
+    return {"retry-after": str(whole), **exact}
 
 
 def _may_repeat(error: BaseException, status: int) -> bool:

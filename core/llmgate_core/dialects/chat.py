@@ -28,6 +28,7 @@ __all__ = [
     "error_answer",
     "error_event",
     "first_event_error",
+    "has_no_place",
     "is_refused",
     "params",
     "passed",
@@ -57,6 +58,9 @@ PARAMETERS = (
     "frequency_penalty",
 )
 """The sampling parameters by the names that selectors use."""
+
+has_no_place: frozenset[str] = frozenset()
+"""Sampling parameters that this dialect cannot say: none, as backends look on top for what OpenAI does not know."""
 
 _SAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 """One parameter with two names; a body has the one that its model wants."""

@@ -7,11 +7,10 @@ others; they are neither the user's words nor a tool's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import chain
 from typing import Any
 
-from ..wire import Body, last_first
-from .turns import ToolResult, Turn, decoded, has_any, member, text_of, tool_names
+from ..wire import Body
+from .turns import Turn, turn_in_messages
 
 
 def read_turn(body: Body, is_worth_it: Callable[[bytes], bool]) -> Turn | None:
@@ -20,39 +19,14 @@ def read_turn(body: Body, is_worth_it: Callable[[bytes], bool]) -> Turn | None:
     What is not as Anthropic's API reference has it is left out: it is the upstream's to judge.
 
     Args:
-        is_worth_it: told the JSON text of each new message; if all are refused, nothing is decoded.
+        is_worth_it: as in `turn_in_messages`.
     """
-    raw = body.raw("messages") or b""
-    if not raw.startswith(b"["):
-        return None
-    news: list[bytes] = []
-    answered = b"{}"
-    earlier = last_first(raw)
-    for message in earlier:
-        if member(message, "role") == "assistant":
-            answered = message
-            break
-        news.append(message)
-    if not any(map(is_worth_it, news)):
-        return None
-    return _turn(decoded(reversed(news)), answered, earlier, has_tools=has_any(body, "tools", "mcp_servers"))
+    return turn_in_messages(body, is_worth_it, _answers, _calls, ("tools", "mcp_servers"))
 
 
-def _turn(news: list[dict[str, Any]], answered: bytes, earlier: Iterator[bytes], *, has_tools: bool) -> Turn:
-    said = [message for message in news if message.get("role") == "user"]
-    answers = [(block.get("tool_use_id"), block) for message in said for block in _blocks(message, "tool_result")]
-    wanted = {call for call, _ in answers if isinstance(call, str)}
-    names = tool_names(wanted, chain([answered], earlier), _calls)
-    (assistant,) = decoded([answered]) or [{}]
-    return Turn(
-        tuple(
-            ToolResult(names[call], text_of(block.get("content")))
-            for call, block in answers
-            if isinstance(call, str) and call in names
-        ),
-        None if has_tools or not said else text_of(said[-1].get("content")),
-        text_of(assistant.get("content")),
-    )
+def _answers(message: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+    for block in _blocks(message, "tool_result") if message.get("role") == "user" else ():
+        yield block.get("tool_use_id"), block.get("content")
 
 
 def _calls(message: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -74,6 +74,10 @@ class Spoken(Protocol):
         """Watches one stream."""
 
     @property
+    def has_no_place(self) -> Collection[str]:
+        """Names of parameters that no body of this dialect can hold."""
+
+    @property
     def params(self) -> Callable[[Body, Iterable[str]], dict[str, Any]]:
         """The parameters that the caller set, by the names that selectors use; besides, those that are named."""
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
-from ..wire import Body, JsonError, decode
+from ..wire import Body, JsonError, decode, last_first
 
 _NOTHING = (None, b"null", b"[]")
 
@@ -43,6 +44,46 @@ Reader = Callable[[Body, Callable[[bytes], bool]], Turn | None]
 
 Calls = Callable[[dict[str, Any]], Iterator[tuple[str, str]]]
 """The ids and the tools' names of the calls in one element of a conversation."""
+
+
+Answers = Callable[[dict[str, Any]], Iterator[tuple[Any, Any]]]
+"""The ids of the calls that a message answers, and what it answers to each."""
+
+
+def turn_in_messages(
+    body: Body, is_worth_it: Callable[[bytes], bool], answers: Answers, calls: Calls, tools: Iterable[str]
+) -> Turn | None:
+    """The news in `messages`, for dialects in which all that follows the assistant's last message is told to it.
+
+    Only that much is decoded: a long session sends its whole history each time, and nearly all of it is old.
+
+    Args:
+        is_worth_it: told the JSON text of each new message; if all are refused, nothing is decoded.
+        tools: the members that offer tools.
+    """
+    raw = body.raw("messages") or b""
+    if not raw.startswith(b"["):
+        return None
+    news: list[bytes] = []
+    last = b"{}"  # of the assistant's own
+    earlier = last_first(raw)
+    for message in earlier:
+        if member(message, "role") == "assistant":
+            last = message
+            break
+        news.append(message)
+    if not any(map(is_worth_it, news)):
+        return None
+    told = decoded(reversed(news))
+    said = [message for message in told if message.get("role") == "user"]
+    found = [(call, content) for message in told for call, content in answers(message) if isinstance(call, str)]
+    names = tool_names({call for call, _ in found}, chain([last], earlier), calls)
+    (assistant,) = decoded([last]) or [{}]
+    return Turn(
+        tuple(ToolResult(names[call], text_of(content)) for call, content in found if call in names),
+        None if has_any(body, *tools) or not said else text_of(said[-1].get("content")),
+        text_of(assistant.get("content")),
+    )
 
 
 def tool_names(wanted: set[str], elements: Iterable[bytes], calls: Calls) -> dict[str, str]:

@@ -17,7 +17,7 @@ from ..request import GatewayRequest, RequestRecord
 from ..token_estimate import estimate_tokens
 from ..wire import encode
 from .endpoint import Endpoint
-from .exchange import watched, whole
+from .exchange import whole
 
 if TYPE_CHECKING:
     from ..app import Gateway
@@ -66,10 +66,10 @@ class Ask(Endpoint):
         if answer.is_translated or len(self._gateway.route(request.selector).leaves) > 1:
             return answer
         if answer.stream:
-            return watched(answer, named_stream(answer.chunks, request.selector))
+            return answer.through(named_stream(answer.chunks, request.selector))
         data = named(b"".join([chunk async for chunk in answer.chunks]), request.selector)
         answer.headers["content-length"] = str(len(data))
-        return watched(answer, whole(data).chunks)
+        return answer.through(whole(data).chunks)
 
 
 class CountTokens(Endpoint):
@@ -82,7 +82,7 @@ class CountTokens(Endpoint):
 
     async def answer(self, request: GatewayRequest, record: RequestRecord) -> Answer:
         """One JSON object."""
-        leaf = self._gateway.route(request.selector).leaves[0]
+        leaf = self._gateway.route(request.selector).branches[0].leaf
         backend = self._gateway.executor.backend_of(leaf)
         if messages.DIALECT in backend.connector.dialects:
             try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -109,18 +108,6 @@ def whole(data: bytes) -> Answer:
     chunks = one()
     headers = {"content-type": "application/json", "content-length": str(len(data))}
     return Answer(200, headers, chunks, chunks.aclose, stream=False)
-
-
-def watched(answer: Answer, chunks: AsyncGenerator[bytes, None]) -> Answer:
-    """The same answer, read through `chunks`, which reads its own."""
-
-    async def aclose() -> None:
-        try:
-            await chunks.aclose()
-        finally:
-            await answer.aclose()
-
-    return replace(answer, chunks=chunks, aclose=aclose)
 
 
 async def relay(answer: Answer, send: Send, record: RequestRecord, dialect: Spoken) -> None:

@@ -17,7 +17,7 @@ from ..request import GatewayRequest, RequestRecord
 from ..sse import Parser
 from ..wire import decode, encode
 from .endpoint import Endpoint
-from .exchange import Receive, Scope, Send, watched
+from .exchange import Receive, Scope, Send
 from .rim import RECORD
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Responses(Endpoint):
         answer = await super().answer(request, record)
         if answer.is_translated and request.body.get("store") is not False:
             keep = self._kept_at_its_end if answer.stream else self._kept_whole
-            return watched(answer, keep(answer.chunks, request))
+            return answer.through(keep(answer.chunks, request))
         return answer
 
     def _continued(self, request: GatewayRequest) -> GatewayRequest:
@@ -85,7 +85,10 @@ class Responses(Endpoint):
 
     def _is_native(self, request: GatewayRequest) -> bool:
         """Whether everybody who may answer speaks this dialect, and so keeps its own responses."""
-        backends = map(self._gateway.executor.backend_of, self._gateway.route(request.selector).leaves)
+        plan = self._gateway.route(request.selector)
+        if any(branch.reasoning for branch in plan.branches):  # it is asked in another dialect
+            return False
+        backends = map(self._gateway.executor.backend_of, plan.leaves)
         return all(responses.DIALECT in backend.connector.dialects for backend in backends)
 
     async def _kept_at_its_end(self, chunks: Chunks, request: GatewayRequest) -> Chunks:

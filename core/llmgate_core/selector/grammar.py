@@ -1,10 +1,11 @@
 """Reads a selector's syntax; every mistake is told with its column.
 
     selector = branch { "|" branch }  |  branch { "^" branch }  |  branch { "!" branch }
-    branch   = { "[" note { "," note } "]" } leaf           note = name "=" value
+    branch   = { "[" note { "," note } "]" } target         note = name "=" value
+    target   = "hybrid:[" leaf "," leaf "]"  |  leaf        who thinks, and who answers
     leaf     = [ backend ":" ] model [ "?" name "=" value { "&" name "=" value } ]
 
-An operator inside a query is percent-encoded.
+An operator inside a query is percent-encoded; inside `hybrid:[...]`, so is a comma.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ MAX_LENGTH = 4096
 
 MAX_BRANCHES = 16
 
+_HYBRID = "hybrid:["
 _OPERATOR = re.compile(r"[|^!]")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
@@ -65,10 +67,10 @@ def parse(text: str) -> RoutePlan:
         raise _refusal(f"a selector has {MAX_BRANCHES} branches at most", text, column)
     starts = [0, *(operator.end() for operator in operators)]
     ends = [*(operator.start() for operator in operators), len(text)]
-    branches: dict[Leaf, Branch] = {}
+    branches: dict[tuple[Leaf, ...], Branch] = {}
     for start, end in zip(starts, ends, strict=True):
         branch = _branch(text, start, end, joined if operators else None)
-        if branches.setdefault(branch.leaf, branch) is not branch:
+        if branches.setdefault(branch.leaves, branch) is not branch:
             raise _refusal("this branch repeats an earlier one", text, start)
     return RoutePlan(tuple(branches.values()), joined)
 
@@ -99,7 +101,22 @@ def _branch(text: str, start: int, end: int, operator: Operator | None) -> Branc
                 raise _refusal(f"the note `{name}` is given twice", text, column)
             notes[name] = value
         start = close + 1
+    if text.startswith(_HYBRID, start, end):
+        reasoning, leaf = _hybrid(text, start, end)
+        return Branch(leaf, reasoning, **notes)
     return Branch(_leaf(text, start, end), **notes)
+
+
+def _hybrid(text: str, start: int, end: int) -> tuple[Leaf, Leaf]:
+    """Who thinks and who answers, in `text[start:end]`."""
+    if text[end - 1] != "]":
+        raise _refusal("the `]` that ends `hybrid:[` is missing", text, end)
+    begin, commas = start + len(_HYBRID), text.count(",", start, end)
+    if commas != 1:
+        message = "`hybrid:[REASONING,EXECUTION]` takes two models, with one comma between them"
+        raise _refusal(f"{message} (inside a query, write it as `{quote(',')}`)", text, begin)
+    comma = text.index(",", begin)
+    return _leaf(text, begin, comma), _leaf(text, comma + 1, end - 1)
 
 
 def _notes(text: str, start: int, end: int, operator: Operator | None) -> Iterator[tuple[str, float, int]]:
@@ -130,8 +147,8 @@ def _leaf(text: str, start: int, end: int) -> Leaf:
     target, mark, _ = text[start:end].partition("?")
     backend, model = _split(target)
     at_model = start + len(target) - len(model)
-    if backend == "hybrid" and model.startswith("["):
-        raise _refusal("`hybrid` is not served by this version", text, start)
+    if target.startswith("["):
+        at_model, model = start, target
     if model.startswith("["):
         raise _refusal("`[` cannot begin a model's name; notes stand at the beginning of a branch", text, at_model)
     if backend == "":

@@ -73,7 +73,14 @@ def resolve(plan: RoutePlan, names: Names) -> RoutePlan:
         SelectorError: 404 `backend_not_found` where no backend is meant or it is switched off, 400 where
             several instances could be meant. Its text and column are those of the leaf at fault.
     """
-    branches = (replace(branch, leaf=_resolve(branch.leaf, names)) for branch in plan.branches)
+    branches = (
+        replace(
+            branch,
+            leaf=_resolve(branch.leaf, names),
+            reasoning=_resolve(branch.reasoning, names) if branch.reasoning else None,
+        )
+        for branch in plan.branches
+    )
     return RoutePlan(tuple(branches), plan.operator)
 
 

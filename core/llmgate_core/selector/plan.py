@@ -36,6 +36,8 @@ class Branch:
     """One way that a request may take, with its notes; None where there is none.
 
     Args:
+        leaf: who answers.
+        reasoning: who thinks first, in `hybrid:[REASONING,LEAF]`.
         weight: its share among branches joined by `^`; 1 where it is not written.
         handicap: seconds by which the highest of all starts earlier, among branches joined by `!`; 0 likewise.
         ttft_timeout: seconds within which something meaningful must have come.
@@ -43,6 +45,7 @@ class Branch:
     """
 
     leaf: Leaf
+    reasoning: Leaf | None = None
     weight: float | None = None
     handicap: float | None = None
     ttft_timeout: float | None = None
@@ -51,7 +54,13 @@ class Branch:
     def __str__(self) -> str:
         notes = {name: getattr(self, name) for name in ("weight", "handicap", "ttft_timeout", "max_context")}
         written = ",".join(f"{name}={_number(value)}" for name, value in notes.items() if value is not None)
-        return f"[{written}]{self.leaf}" if written else str(self.leaf)
+        target = str(self.leaf) if self.reasoning is None else f"hybrid:[{self.reasoning},{self.leaf}]"
+        return f"[{written}]{target}" if written else target
+
+    @property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """Whom it asks, in their order."""
+        return (self.leaf,) if self.reasoning is None else (self.reasoning, self.leaf)
 
 
 @dataclass(frozen=True)
@@ -66,8 +75,8 @@ class RoutePlan:
 
     @property
     def leaves(self) -> tuple[Leaf, ...]:
-        """The leaf of each branch."""
-        return tuple(branch.leaf for branch in self.branches)
+        """The leaves of each branch."""
+        return tuple(leaf for branch in self.branches for leaf in branch.leaves)
 
     def __str__(self) -> str:
         return self.operator.join(map(str, self.branches))

@@ -11,6 +11,9 @@ from typing import Protocol
 from ..sse import Event
 from ..wire import Body
 
+LOST_HEADER = "x-llmgate-lost"
+"""The response header that names what a translation could not carry."""
+
 
 class StreamTranslation(Protocol):
     """One stream on its way to the caller: the upstream's events in, bytes of the caller's events out.

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import httpx
 import openai
 import pytest
 
-from llmgate_core import Body, Credential, Instance, UpstreamCall
+from llmgate_core import Body, ConnectorError, Credential, Instance, UpstreamCall
 from llmgate_core.app import create_app
 from llmgate_core.backends import World
 from llmgate_core.config import BackendConfig, GatewayConfig
@@ -23,7 +24,7 @@ from llmgate_core.request import RequestRecord
 from llmgate_core.settings import decode
 from llmgate_core.testing import LoopbackServer
 from llmgate_minimax import FACTS, MiniMax, MiniMaxSettings
-from llmgate_minimax.simulator import SHAPES, THOUGHT, MiniMaxSimulator
+from llmgate_minimax.simulator import MESSAGES_SHAPES, SHAPES, THOUGHT, MiniMaxSimulator
 
 MODEL = "minimax:MiniMax-M3"
 USER = {"role": "user", "content": "今天好吗"}
@@ -66,7 +67,10 @@ def at_desk(folder: Path, test: Callable[[Desk], Awaitable[None]], **extra: Any)
         plugins = PluginSet((*load(()).loaded, plugin))
         gateway = create_app(GatewayConfig(backends=(backend,)), plugins=plugins, world=world)
         try:
-            async with LoopbackServer(gateway.app) as url, httpx.AsyncClient(base_url=url, trust_env=False) as http:
+            async with (
+                LoopbackServer(gateway.app) as url,
+                httpx.AsyncClient(base_url=url, trust_env=False, verify=False) as http,
+            ):
                 await test(Desk(simulator, url, http, finished))
         finally:
             await simulator.aclose()
@@ -218,6 +222,131 @@ def test_the_catalogue_needs_no_network(tmp_path: Path) -> None:
     at_desk(tmp_path, test)
 
 
+# --- Messages -------------------------------------------------------------------------------------------------------
+
+SCHEMALESS = {"name": "get_time"}
+ASKED = {"model": MODEL, "max_tokens": 100, "messages": [USER]}
+
+
+def test_every_shape_through_the_anthropic_sdk(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        async with anthropic.AsyncAnthropic(base_url=desk.url, api_key="caller", max_retries=0) as client:
+            for shape in MESSAGES_SHAPES:
+                desk.simulator.shape = shape
+                asked: Any = {**ASKED, "thinking": {"type": "adaptive"}}
+                async with client.messages.stream(**asked) as stream:
+                    streamed: Any = (await stream.get_final_message()).content
+                plain: Any = (await client.messages.create(**asked)).content
+                for content in (streamed, plain):
+                    thoughts = [block.thinking for block in content if block.type == "thinking"]
+                    assert thoughts == ([] if shape == "none" else [THOUGHT]), shape
+                    assert [block.text for block in content if block.type == "text"] == [SAID]
+
+    at_desk(tmp_path, test)
+
+
+def test_over_messages_thinking_goes_back_as_it_came(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        said: list[dict[str, Any]] = [USER]
+        for _ in range(2):  # turns with a tool, and each thinks
+            asked = {**ASKED, "messages": said, "tools": [SCHEMALESS], "thinking": {"type": "adaptive"}}
+            turn = (await desk.http.post("/v1/messages", json=asked)).json()
+            assert [block["type"] for block in turn["content"]] == ["thinking", "tool_use"]
+            assert turn["content"][0]["signature"]
+            result = {"type": "tool_result", "tool_use_id": turn["content"][1]["id"], "content": "12:00"}
+            late = {"role": "system", "content": "Be brief."}
+            said = [*said, {"role": "assistant", "content": turn["content"]}, {"role": "user", "content": [result]}]
+            answer = await desk.http.post("/v1/messages", json={**asked, "messages": [*said, late]})
+            assert answer.status_code == 200
+            assert desk.last()["messages"][: len(said)] == said
+            said = [*said, {"role": "assistant", "content": SAID}, USER]
+        assert desk.last()["tools"][0]["input_schema"] == {"type": "object", "properties": {}}
+        assert desk.simulator.seen[-1].path == "/anthropic/v1/messages"
+
+    at_desk(tmp_path, test)
+
+
+def test_over_messages_bytes_pass(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        answer = await desk.http.post("/v1/messages", json={**ASKED, "stream": True})
+        assert "x-llmgate-lost" not in answer.headers
+        assert answer.text.startswith('event: message_start\ndata: {"type": "message_start", "message": {"id": ')
+
+    at_desk(tmp_path, test)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_over_messages_a_code_in_a_success_is_a_failure_too(tmp_path: Path, stream: bool) -> None:
+    async def test(desk: Desk) -> None:
+        for code, status in {1002: 429, 1008: 429, 1026: 400, 2013: 400, 2061: 403}.items():
+            desk.simulator.fault_next(code, "what happened")
+            answer = await desk.http.post("/v1/messages", json={**ASKED, "stream": stream})
+            assert (answer.status_code, answer.json()["type"]) == (status, "error")
+            assert answer.json()["error"]["message"].startswith(f"what happened ({code})")
+            assert len(answer.headers["x-upstream-request-id"]) == 32
+        desk.simulator.fault_next(1027, "output sensitive", after=5)
+        answer = await desk.http.post("/v1/messages", json={**ASKED, "stream": True})
+        assert "event: error" in answer.text
+        assert "message_stop" not in answer.text
+
+    at_desk(tmp_path, test)
+
+
+def test_over_messages_overload_and_the_plans_window(tmp_path: Path) -> None:
+    words = "usage limit exceeded, 5-hour usage limit reached for Token Plan Plus (9/9 used), resets at {} (2056)"
+    error = {"type": "rate_limit_error", "message": words.format("2026-05-28T20:36:40Z"), "http_code": "429"}
+
+    async def test(desk: Desk) -> None:
+        desk.simulator.fail_next(1, 529, "High traffic detected.")
+        answer = await desk.http.post("/v1/messages", json=ASKED)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (529, "overloaded_error")
+        desk.simulator.fail_next(1, 429, {"type": "error", "error": error, "request_id": "r"})
+        answer = await desk.http.post("/v1/messages", json=ASKED)
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "600")
+
+    at_desk(tmp_path, test)
+
+
+def test_tokens_are_counted_upstream_or_estimated(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        path = "/v1/messages/count_tokens"
+        counted = await desk.http.post(path, json={"model": MODEL, "messages": [USER]})
+        assert (counted.json()["input_tokens"] > 0, counted.headers.get("x-llmgate-estimate")) == (True, None)
+        estimated = await desk.http.post(path, json={"model": "minimax:MiniMax-M2.7", "messages": [USER]})
+        assert estimated.headers["x-llmgate-estimate"] == "true"
+        assert len(desk.simulator.seen) == 1  # nobody was asked about M2.7
+
+    at_desk(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [("reasoning_effort=none", "disabled"), ("reasoning_effort=high", "adaptive"), ("thinking_budget=0", "disabled"),
+     ("thinking_budget=2048", "adaptive")],
+)  # fmt: skip
+def test_a_selector_switches_thinking_in_both_dialects(tmp_path: Path, asked: str, wanted: str) -> None:
+    async def test(desk: Desk) -> None:
+        model = f"{MODEL}?{asked}"
+        assert (await desk.chat(model=model)).status_code == 200
+        assert desk.last()["thinking"] == {"type": wanted}
+        assert not desk.last().keys() & {"reasoning_effort", "thinking_budget"}
+        answer = await desk.http.post("/v1/messages", json={**ASKED, "model": model})
+        assert desk.last()["thinking"] == {"type": wanted}
+        thinks = [block["type"] for block in answer.json()["content"]] == ["thinking", "text"]
+        assert thinks == (wanted == "adaptive")
+
+    at_desk(tmp_path, test)
+
+
+def test_with_one_address_of_ones_own_the_key_goes_nowhere_else(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        answer = await desk.http.post("/v1/messages", json=ASKED)
+        assert answer.json()["content"][-1]["text"] == SAID
+        assert desk.simulator.seen[-1].path == "/v1/chat/completions"
+
+    at_desk(tmp_path, test, messages_base_url=None)
+
+
 # --- settings -------------------------------------------------------------------------------------------------------
 
 
@@ -240,6 +369,29 @@ def test_where_the_api_is(members: dict[str, Any], address: str) -> None:
     assert connector(**members).base_url(Credential({})) == address
 
 
+@pytest.mark.parametrize(
+    ("members", "dialects", "address"),
+    [
+        ({}, {"openai.chat", "anthropic.messages"}, "https://api.minimax.io/anthropic/v1"),
+        ({"region": "china"}, {"openai.chat", "anthropic.messages"}, "https://api.minimax.cn/anthropic/v1"),
+        ({"base_url": "https://a"}, {"openai.chat"}, None),
+        ({"messages_base_url": "https://a/v1"}, {"anthropic.messages"}, "https://a/v1"),
+        ({"base_url": "https://a", "messages_base_url": "https://b/"}, {"openai.chat", "anthropic.messages"},
+         "https://b/v1"),
+    ],
+)  # fmt: skip
+def test_where_messages_is_and_whether(members: dict[str, Any], dialects: set[str], address: str | None) -> None:
+    found = connector(**members)
+    assert found.dialects == dialects
+    for dialect in ("openai.chat", "anthropic.messages"):
+        call = UpstreamCall("generate", dialect, "MiniMax-M3", False, Body(b"{}"), Credential({}), {}, "req_1")
+        if dialect not in dialects:
+            with pytest.raises(ConnectorError, match="no address for"):
+                found.url(call)
+        elif dialect == "anthropic.messages":
+            assert found.url(call) == f"{address}/messages"
+
+
 def test_the_key_comes_from_the_environment() -> None:
     assert "MINIMAX_API_KEY" in connector().credentials().status().detail
 
@@ -249,9 +401,11 @@ def test_the_key_comes_from_the_environment() -> None:
     ["http://api.minimax.io/v1", "https://a@b/v1", "https://a/v1?x", "http://localhost.evil/v1", "http://localhost@b"],
 )
 def test_a_key_is_not_sent_anywhere(address: str) -> None:
-    with pytest.raises(ValueError, match="`base_url` must be an https address") as caught:
-        MiniMaxSettings(base_url=address)
-    assert address not in str(caught.value)
+    for name in ("base_url", "messages_base_url"):
+        wrong: Any = {name: address}
+        with pytest.raises(ValueError, match=f"`{name}` must be an https address") as caught:
+            MiniMaxSettings(**wrong)
+        assert address not in str(caught.value)
 
 
 @pytest.mark.parametrize("address", ["http://localhost", "http://127.0.0.1:8000/v1", "http://[::1]:80", "https://a"])

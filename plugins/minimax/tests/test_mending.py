@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from llmgate_core import Body, ConnectorError
 from llmgate_core.mending import mended as mended_by_core
-from llmgate_minimax.asking import asked
+from llmgate_minimax.asking import asked_in_chat as asked
 from llmgate_minimax.mending import Answer as Mending
-from llmgate_minimax.mending import Pieces
+from llmgate_minimax.reasoning import Pieces
 from llmgate_minimax.simulator import SHAPES, THOUGHT, Answer, reply, stream
 
 CALL = {"id": "call_function_1_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -288,6 +288,53 @@ def test_details_in_details_in_details_are_no_text() -> None:
     assert told(mended(data + b"data: [DONE]\n\n")) == ("", "x")
 
 
+# --- old models -----------------------------------------------------------------------------------------------------
+
+
+def closed(*found: dict[str, Any], message: dict[str, Any]) -> bytes:
+    """A stream with the whole message in its last chunk."""
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": "stop"}
+    last = b"data: " + json.dumps({"object": "chat.completion", "choices": [choice]}).encode()
+    return sse(*found, finish=None).replace(b"data: [DONE]", last + b"\n\ndata: [DONE]")
+
+
+@pytest.mark.parametrize(
+    "found", [[], [{"content": "ab"}], [{"content": "abc"}], [{"content": "a"}, {"content": "ab"}]]
+)
+def test_a_whole_message_at_the_end_adds_only_what_is_new(found: list[dict[str, Any]]) -> None:
+    thoughts = [{"reasoning_content": "想"}] if found else []
+    out = mended(closed(*thoughts, *found, message={"content": "abc", "reasoning_content": "想"}))
+    assert told(out) == ("想", "abc")
+    assert b'"message"' not in out
+    assert b'"chat.completion.chunk"' in out
+
+
+def test_a_whole_message_that_is_another_text_adds_nothing() -> None:
+    assert told(mended(closed({"content": "ab"}, message={"content": "xy"}))) == ("", "ab")
+
+
+def test_a_whole_message_tells_no_call_twice() -> None:
+    other = {**CALL, "id": "call_function_1_2"}
+    found = deltas(
+        mended(closed({"tool_calls": [CALL]}, {"tool_calls": [other]}, message={"tool_calls": [CALL, other]}))
+    )
+    assert [delta.get("tool_calls") for delta in found] == [[{"index": 0, **CALL}], [{"index": 1, **other}], None]
+
+
+def test_the_rest_of_a_call_belongs_to_the_last() -> None:
+    rest = {"function": {"arguments": "}"}}
+    found = deltas(mended(sse({"tool_calls": [CALL, {**CALL, "id": "2"}]}, {"tool_calls": [rest]})))
+    assert [[call["index"] for call in delta.get("tool_calls", [])] for delta in found] == [[0, 1], [1], []]
+
+
+def test_usage_without_numbers_is_left_out() -> None:
+    data = b'data: {"choices":[],"usage":%b}\n\n'
+    for usage in (b"null", b'{"total_tokens":0,"total_characters":0}'):
+        assert mended(data % usage) == b'data: {"choices":[]}\n\n'
+    for usage in (b'{"prompt_tokens":0}', b'{"total_tokens":7}'):
+        assert mended(data % usage) == data % usage
+
+
 # --- plain answers --------------------------------------------------------------------------------------------------
 
 
@@ -358,6 +405,32 @@ def test_tools_without_parameters_get_an_empty_schema(given: dict[str, Any]) -> 
     tool = {"type": "function", "function": {"name": "f", **given}}
     function = request(tools=[tool])["tools"][0]["function"]
     assert function == {"name": "f", "parameters": {"type": "object", "properties": {}}}
+
+
+@pytest.mark.parametrize(
+    ("sent", "wanted"),
+    [
+        ({"thinking": {"type": "enabled", "budget_tokens": 9}}, "adaptive"),
+        ({"thinking": {"type": "disabled"}}, "disabled"),
+        ({"thinking": {"type": "disabled"}, "reasoning_effort": "low"}, "adaptive"),
+        ({"reasoning_effort": "none"}, "disabled"),
+        ({"reasoning_effort": "high", "thinking_budget": 0}, "disabled"),
+        ({"thinking_budget": 100}, "adaptive"),
+    ],
+)
+def test_thinking_is_switched_in_words_that_minimax_knows(sent: dict[str, Any], wanted: str) -> None:
+    found = request(**sent)
+    assert found["thinking"] == {"type": wanted}
+    assert not found.keys() & {"reasoning_effort", "thinking_budget"}
+    assert "thinking" not in request()
+
+
+def test_every_turn_of_a_conversation_with_tools_keeps_its_reasoning() -> None:
+    turns = [{"role": "assistant", "content": "", "reasoning_content": text, "tool_calls": [CALL]} for text in "想思"]
+    result = {"role": "tool", "tool_call_id": CALL["id"], "content": "1"}
+    first, _, second, _ = request(messages=[turns[0], result, turns[1], result])["messages"]
+    assert [first["reasoning_details"][0]["text"], second["reasoning_details"][0]["text"]] == ["想", "思"]
+    assert (first["tool_calls"], first["content"]) == ([CALL], "")
 
 
 def test_a_request_that_needs_nothing_keeps_its_bytes() -> None:

@@ -12,10 +12,12 @@ import httpx
 import pytest
 
 from llmgate_minimax.simulator import THOUGHT, MiniMaxSimulator
+from llmgate_minimax.simulator.said import signature_of
 
 USER = {"role": "user", "content": "今天好吗"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+RESULT = {"role": "tool", "tool_call_id": "c1", "content": ""}
 Test = Callable[[MiniMaxSimulator, httpx.AsyncClient], Awaitable[None]]
 
 
@@ -24,7 +26,11 @@ def simulated(folder: Path, test: Test) -> None:
         simulator = MiniMaxSimulator()
         simulator.chunk_pause = 0
         setup = await simulator.start(folder)
-        assert setup.extra == {"api_key": f"file:{folder / 'key'}", "base_url": f"{simulator.url}/v1"}
+        assert setup.extra == {
+            "api_key": f"file:{folder / 'key'}",
+            "base_url": f"{simulator.url}/v1",
+            "messages_base_url": f"{simulator.url}/anthropic",
+        }
         headers = {"authorization": f"Bearer {(folder / 'key').read_text()}"}
         try:
             async with httpx.AsyncClient(base_url=simulator.url, headers=headers, trust_env=False) as http:
@@ -48,6 +54,11 @@ def test_the_key_is_for_its_owner_alone(tmp_path: Path) -> None:
         assert answer.json()["error"]["type"] == "authorized_error"
         assert answer.json()["error"]["message"].endswith("(1004)")
         assert answer.json()["request_id"] == answer.headers["trace-id"]
+        elsewhere = {"authorization": f"Bearer {simulator.key_of_other_region}"}
+        answer = await http.post("/v1/chat/completions", json=body(), headers=elsewhere)
+        assert (answer.status_code, answer.json()["error"]["message"]) == (401, "invalid api key (2049)")
+        answer = await http.post("/anthropic/v1/messages", json={}, headers={"x-api-key": "x"})
+        assert answer.status_code == 401
         assert simulator.seen == []
 
     simulated(tmp_path, test)
@@ -69,6 +80,9 @@ def test_the_key_is_for_its_owner_alone(tmp_path: Path) -> None:
         ),
         ({"messages": [{"role": "assistant", "reasoning_details": [{"type": "text"}]}]}, "reasoning_details"),
         ({"messages": [{"role": "developer", "content": ""}]}, "role"),
+        ({"messages": [{"role": "assistant", "tool_calls": [CALL]}, USER, RESULT]}, "does not follow tool call"),
+        ({"thinking": {"type": "enabled"}}, "thinking.type"),
+        ({"model": "shape-moon"}, "unknown model"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, members: dict[str, Any], words: str) -> None:
@@ -132,5 +146,78 @@ def test_models_and_nothing_else(tmp_path: Path) -> None:
     async def test(simulator: MiniMaxSimulator, http: httpx.AsyncClient) -> None:
         assert "MiniMax-M3" in [one["id"] for one in (await http.get("/v1/models")).json()["data"]]
         assert (await http.post("/v1/responses", json={})).status_code == 404
+
+    simulated(tmp_path, test)
+
+
+# --- Messages -------------------------------------------------------------------------------------------------------
+
+VERSION = {"anthropic-version": "2023-06-01"}
+THOUGHTS = {"type": "thinking", "thinking": THOUGHT, "signature": signature_of(THOUGHT)}
+
+
+def message(**members: Any) -> dict[str, Any]:
+    return body(max_tokens=100, **members)
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"max_tokens": None}, "max_tokens"),
+        ({"model": "MiniMax-M9"}, "unknown model"),
+        ({"tools": [{"name": "f"}]}, "function parameters is empty"),
+        ({"messages": [{"role": "system", "content": "x"}]}, "role"),
+        ({"messages": [{"role": "user", "content": [{"type": "document"}]}]}, "content type document"),
+        ({"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c"}]}]}, "not found"),
+        ({"messages": [{"role": "assistant", "content": [{**THOUGHTS, "thinking": "other"}]}]}, "was changed"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking.type"),
+    ],
+)
+def test_what_messages_refuses(tmp_path: Path, members: dict[str, Any], words: str) -> None:
+    async def test(simulator: MiniMaxSimulator, http: httpx.AsyncClient) -> None:
+        answer = await http.post("/anthropic/v1/messages", json={**message(), **members}, headers=VERSION)
+        assert answer.status_code == 400
+        assert words in answer.json()["error"]["message"]
+        assert answer.json()["error"]["message"].endswith("(2013)")
+        assert (await http.post("/anthropic/v1/messages", json=message())).status_code == 400  # no version
+
+    simulated(tmp_path, test)
+
+
+def test_over_messages_m3_thinks_when_it_is_told_to_and_others_always_do(tmp_path: Path) -> None:
+    async def test(simulator: MiniMaxSimulator, http: httpx.AsyncClient) -> None:
+        async def kinds(**members: Any) -> list[str]:
+            answer = await http.post("/anthropic/v1/messages", json=message(**members), headers=VERSION)
+            return [block["type"] for block in answer.json()["content"]]
+
+        off = {"type": "disabled"}
+        assert await kinds() == await kinds(thinking=off) == ["text"]
+        assert await kinds(thinking={"type": "adaptive"}) == ["thinking", "text"]
+        assert await kinds(model="MiniMax-M2.7", thinking=off) == ["thinking", "text"]
+        plain = (await http.post("/v1/chat/completions", json=body(thinking=off))).json()
+        assert "think" not in plain["choices"][0]["message"]["content"]
+
+    simulated(tmp_path, test)
+
+
+def test_tokens_are_counted_for_m3_alone(tmp_path: Path) -> None:
+    async def test(simulator: MiniMaxSimulator, http: httpx.AsyncClient) -> None:
+        path = "/anthropic/v1/messages/count_tokens"
+        assert (await http.post(path, json=body(), headers=VERSION)).json()["input_tokens"] > 0
+        assert (await http.post(path, json=body(model="MiniMax-M2"), headers=VERSION)).status_code == 404
+
+    simulated(tmp_path, test)
+
+
+def test_a_shape_can_be_asked_for_by_the_models_name(tmp_path: Path) -> None:
+    async def test(simulator: MiniMaxSimulator, http: httpx.AsyncClient) -> None:
+        old = await http.post("/v1/chat/completions", json=body(model="shape-old", stream=True))
+        *_, last, done, _ = old.text.split("\n\n")
+        whole = json.loads(last.removeprefix("data: "))
+        assert (whole["object"], done) == ("chat.completion", "data: [DONE]")
+        assert whole["choices"][0]["message"]["reasoning_content"] == THOUGHT
+        asked = message(model="shape-leaked_chunks", stream=True)
+        leaked = await http.post("/anthropic/v1/messages", json=asked, headers=VERSION)
+        assert '"reasoning_content"' in leaked.text
 
     simulated(tmp_path, test)

@@ -92,7 +92,10 @@ class AtDesk:
         world = World(clock=simulator.now, random=random.Random(1), environ={}, home=self.folder)
         gateway = create_app(config, world=world)
         try:
-            async with LoopbackServer(gateway.app) as url, httpx.AsyncClient(base_url=url, timeout=20) as http:
+            async with (
+                LoopbackServer(gateway.app) as url,
+                httpx.AsyncClient(base_url=url, timeout=20, verify=False) as http,
+            ):
                 await test(Desk(simulator, gateway, http, self.folder / "oauth_creds.json"))
         finally:
             await simulator.aclose()
@@ -597,7 +600,7 @@ def test_two_gateways_on_one_file_ask_the_issuer_of_a_dead_tier_only_a_few_times
         config = GatewayConfig(backends=(BackendConfig(type="qwen-oauth", extra=extra),))
         world = World(clock=desk.simulator.now, random=random.Random(2), environ={}, home=desk.file.parent)
         other = create_app(config, world=world)
-        async with LoopbackServer(other.app) as url, httpx.AsyncClient(base_url=url, timeout=20) as http:
+        async with LoopbackServer(other.app) as url, httpx.AsyncClient(base_url=url, timeout=20, verify=False) as http:
             for number in range(6):
                 asked = http if number % 2 else desk.http
                 answer = await asked.post("/v1/chat/completions", json={"model": MODEL, "messages": [USER]})

@@ -33,6 +33,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="parties are for
 
 PARTIES = Path(__file__).with_name("parties.py")
 SEED = int(os.environ.get("LLMGATE_TEST_SEED", "20261128"))
+ROUNDS = int(os.environ.get("LLMGATE_TEST_ROUNDS", "40"))
+"""In forty, each sort of murder comes about several times; more look further, and take longer."""
+
 PATIENCE = 60.0
 """Seconds after which a test that waits for a party gives up."""
 
@@ -466,7 +469,7 @@ async def rounds(here: Town, number: int, clis: int = 0) -> None:
 def test_eight_llmgates_killed_at_random(tmp_path: Path) -> None:
     async def test() -> None:
         async with town(tmp_path, stale=4.0) as here:
-            await rounds(here, 100)
+            await rounds(here, ROUNDS)
             assert not [case for case in here.cases if "CLI" in case]
 
     asyncio.run(test())
@@ -475,7 +478,7 @@ def test_eight_llmgates_killed_at_random(tmp_path: Path) -> None:
 def test_llmgates_and_the_qwen_cli_killed_at_random(tmp_path: Path) -> None:
     async def test() -> None:
         async with town(tmp_path, stale=4.0, llmgates=4) as here:
-            await rounds(here, 100, clis=2)
+            await rounds(here, ROUNDS, clis=2)
 
     asyncio.run(test())
 

@@ -617,6 +617,20 @@ def test_tools_are_called_and_their_results_told(tmp_path: Path) -> None:
     at_desk(tmp_path, test)
 
 
+def test_calls_may_be_scripted(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        desk.simulator.script = lambda body: ("get_time", {"zone": "上海"}) if len(body["messages"]) < 3 else None
+        token = desk.log_in()
+        (choice,) = (await desk.chat(token, tools=[WEATHER, CLOCK])).json()["choices"]
+        (call,) = choice["message"]["tool_calls"]
+        assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == ("get_time", {"zone": "上海"})
+        for members in ({"messages": [SYSTEM, USER, USER]}, {"tool_choice": "none"}, {"tools": None}):
+            (choice,) = (await desk.chat(token, **{"tools": [CLOCK], **members})).json()["choices"]
+            assert "tool_calls" not in choice["message"]
+
+    at_desk(tmp_path, test)
+
+
 def test_parallel_tool_calls_stream_in_pieces(tmp_path: Path) -> None:
     async def test(desk: Desk) -> None:
         reply = await desk.chat(desk.log_in(), stream=True, tools=[WEATHER, CLOCK], parallel_tool_calls=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .calls import AnswerChecks, ModelsChecks, RequestChecks
+from .calls import AnswerChecks, DialectChecks, ModelsChecks, RequestChecks
 from .failures import FailureChecks, SecretChecks
 from .shape import ConstructionChecks, CredentialChecks, RetryChecks, SettingsChecks, ShapeChecks
 
@@ -14,6 +14,7 @@ class ConnectorSuite(
     CredentialChecks,
     RequestChecks,
     AnswerChecks,
+    DialectChecks,
     FailureChecks,
     SecretChecks,
     RetryChecks,

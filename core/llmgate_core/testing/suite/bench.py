@@ -21,7 +21,7 @@ from ...upstream import Timeouts, Upstream
 from ...wire import Body, encode
 from ..scripted import Script, ScriptedUpstream
 from .instruments import CuttingClient, LogWatch
-from .subject import Subject, described, promise
+from .subject import Subject, described, promise, request_in
 
 CREDENTIAL_SECRET = "conformance-credential-5dd1c0a7"  # noqa: S105 - no secret, but what must be treated as one
 CHECK_SECONDS = 60.0
@@ -76,12 +76,16 @@ class Bench:
         credential: Credential | None = None,
         headers: Mapping[str, str] | None = None,
         added: Mapping[str, Any] | None = None,
+        dialect: str | None = None,
     ) -> UpstreamCall:
-        """One attempt; `added` are members of the body beside those of `Subject.request`."""
-        body = Body.parse(encode({**self.subject.request(stream=stream), **(added or {})}))
+        """One attempt, in the subject's dialect or another; `added` are members of the body beside the usual ones."""
+        spoken = dialect or self.subject.dialect()
+        usual = spoken == self.subject.dialect()
+        said = self.subject.request(stream=stream) if usual else request_in(spoken, self.subject.model, stream=stream)
+        body = Body.parse(encode({**said, **(added or {})}))
         return UpstreamCall(
             "generate",
-            self.subject.dialect(),
+            spoken,
             self.subject.model,
             stream,
             body,

@@ -12,7 +12,7 @@ from ...credentials import Credential
 from ...errors import ConnectorError
 from ..scripted import Exchange, ReceivedRequest, Script, ScriptedUpstream
 from .bench import Bench, base_url, on_a_bench, suite_credential
-from .instruments import Speech
+from .instruments import SPEECHES, Speech, speaking
 from .subject import Subject, described, promise
 
 UNKNOWN = {"x_conformance": {"deep": [1e2, "世界", None, {"a": False}]}, "x_flag": 0}
@@ -164,6 +164,70 @@ class AnswerChecks(Subject):
             raise AssertionError(
                 f"`UpstreamReply.aclose()` must be safe to call twice, and raised {described(error)}"
             ) from error
+
+
+class DialectChecks(Subject):
+    """What `dialects` names beside the dialect of all other checks."""
+
+    @on_a_bench
+    async def test_declared_dialects_are_spoken(self, bench: Bench) -> None:
+        """Callers of each declared dialect reach the upstream where that API is, and hear it as it speaks.
+
+        The upstream of this check speaks each dialect on its usual path, and the wanted one on paths that nobody knows.
+        """
+        declared = getattr(bench.connector, "dialects", ())
+        for dialect in sorted(SPEECHES.keys() & {*declared} - {self.dialect()}):
+            bench.upstream.script = speaking(dialect)
+            await self._is_heard(bench, dialect)
+            await self._is_answered(bench, dialect)
+            await self._is_cut_off(bench, dialect)
+
+    async def _is_heard(self, bench: Bench, dialect: str) -> None:
+        bench.upstream.requests.clear()
+        promise(
+            await bench.read(bench.call(dialect=dialect, added=UNKNOWN))
+            == self.mended(SPEECHES[dialect].reply, stream=False),
+            f"`dialects` has `{dialect}`, so such a request must go where the upstream speaks it, and its plain answer "
+            "must pass untouched",
+        )
+        received = _only(bench.upstream)
+        sent = {"model": self.model, **UNKNOWN}
+        arrived = received.json()
+        lost = [f"`{name}`" for name, value in sent.items() if name not in arrived or arrived[name] != value]
+        promise(not lost, f"what a caller of `{dialect}` sends must reach the upstream; lost: {', '.join(lost)}")
+        headers = bench.credential.headers.items()
+        promise(
+            all(received.headers.get(name) == value for name, value in headers),
+            f"the headers of `call.credential` must reach the upstream in `{dialect}` too",
+        )
+
+    async def _is_answered(self, bench: Bench, dialect: str) -> None:
+        wanted = self.mended(b"".join(SPEECHES[dialect].events), stream=True)
+        for size in (None, 1, 64):
+            bench.wire.size = size
+            promise(
+                await bench.read(bench.call(dialect=dialect, stream=True)) == wanted,
+                f"`dialects` has `{dialect}`, so the bytes of its streams must pass untouched for any cut",
+            )
+        bench.wire.size = None
+
+    async def _is_cut_off(self, bench: Bench, dialect: str) -> None:
+        async def cut(exchange: Exchange) -> None:
+            await exchange.sse(*SPEECHES[dialect].events[:2])
+            exchange.cut()
+
+        bench.upstream.script = cut
+        try:
+            await bench.read(bench.call(dialect=dialect, stream=True))
+        except ConnectorError:
+            return
+        except AssertionError:
+            raise
+        except Exception as error:
+            raise AssertionError(
+                f"a cut-off stream must raise `ConnectorError`, and raised {described(error)}"
+            ) from None
+        raise AssertionError(f"a stream of `{dialect}` that is cut off must raise, and ended as if it were whole")
 
 
 class ModelsChecks(Subject):

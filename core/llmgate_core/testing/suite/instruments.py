@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 
 from ...connectors import HttpClient, HttpReply
-from ..scripted import Exchange
+from ..scripted import Exchange, Script
 
 LOGGER = "llmgate.conformance"
 """The logger of the connector that is tried."""
@@ -18,10 +18,12 @@ class Speech:
     """What an upstream of one dialect says that has nothing to complain of.
 
     Args:
+        path: how the path ends on which that dialect is usually spoken.
         reply: a plain answer, written as no encoder writes it.
         events: a streamed answer, an HTTP chunk each; the second one has content.
     """
 
+    path: str
     reply: bytes
     events: tuple[bytes, ...]
 
@@ -37,6 +39,7 @@ class Speech:
 
 _CHUNK = 'data: {"id":"chat-1","object":"chat.completion.chunk","created":0, "model":"m","choices":[%s]}\n\n'
 CHAT = Speech(
+    "/chat/completions",
     (
         '{ "id":"chat-1", "object":"chat.completion","created":0,"model":"m",  "choices":[{"index":0,"message":'
         '{"role":"assistant","content":"Grüße, 世界 🙂"},"finish_reason":"stop"}],"usage":null, "n_1": 1e2 }\n'
@@ -56,6 +59,7 @@ def _event(name: str, members: str) -> bytes:
 
 _MESSAGE = '"id":"msg_1", "type":"message","role":"assistant","model":"m"'
 MESSAGES = Speech(
+    "/messages",
     (
         f'{{ {_MESSAGE},  "content":[{{"type":"text","text":"Grüße, 世界 🙂"}}],"stop_reason":"end_turn",'
         '"stop_sequence":null,"usage":{"input_tokens":1,"output_tokens":1}, "n_1": 1e2 }\n'
@@ -72,6 +76,35 @@ MESSAGES = Speech(
         + b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
     ),
 )
+
+_RESPONSE = '"id":"resp_1", "object":"response","created_at":0,"model":"m"'
+_ITEM = '"type":"message","id":"msg_1","role":"assistant"'
+_TEXT = '{"type":"output_text","text":"Grüße, 世界 🙂","annotations":[]}'
+RESPONSES = Speech(
+    "/responses",
+    (
+        f'{{ {_RESPONSE},  "status":"completed","output":[{{{_ITEM},"status":"completed","content":[{_TEXT}]}}],'
+        '"usage":{"input_tokens":1,"output_tokens":1,"total_tokens":2}, "n_1": 1e2 }\n'
+    ).encode(),
+    (
+        _event("response.created", f'"response":{{{_RESPONSE},"status":"in_progress","output":[]}}'),
+        _event("response.output_text.delta", '"item_id":"msg_1", "delta":"Grüße, 世界 🙂", "n_1": 1e2'),
+        _event("response.completed", f'"response":{{{_RESPONSE},"status":"completed","output":[]}}'),
+    ),
+)
+SPEECHES = {"openai.chat": CHAT, "anthropic.messages": MESSAGES, "openai.responses": RESPONSES}
+"""By dialect."""
+
+
+def speaking(dialect: str) -> Script:
+    """Answers in the dialect to which a path belongs, in `dialect` on paths that nobody knows."""
+
+    async def script(exchange: Exchange) -> None:
+        path = exchange.request.path
+        speech = next((one for one in SPEECHES.values() if path.endswith(one.path)), SPEECHES[dialect])
+        await speech.script(exchange)
+
+    return script
 
 
 class CuttingClient:

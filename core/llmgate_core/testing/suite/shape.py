@@ -20,6 +20,7 @@ from ...connectors import Connector, HttpReply
 from ...credentials import Credential, CredentialStatus
 from ...errors import ConnectorError, Kind
 from ...plugins import settings_type
+from ...presets import faults_of, preset_name
 from ...retry import RetryPolicy
 from ...settings import decode, json_schema
 from .bench import Bench, close_quietly, on_a_bench
@@ -111,6 +112,22 @@ class SettingsChecks(Subject):
     def _hints(self) -> Mapping[str, Any]:
         kind = settings_type(self.connector)
         return {} if kind is None else get_type_hints(kind, include_extras=True)
+
+    def test_presets_can_be_set_up(self) -> None:
+        """What the connector offers to `llmgate init` has the shape that it needs; it need not offer any."""
+        if not hasattr(self.connector, "presets"):
+            return
+        try:
+            faults = [
+                f"`{preset_name(preset)}`: {fault}"
+                for preset in self.connector.presets()
+                for fault in faults_of(self.connector, preset)
+            ]
+        except Exception as error:
+            raise AssertionError(
+                f"`presets()` must be a class method that returns presets, and raised {described(error)}"
+            ) from error
+        promise(not faults, f"`presets()` must return presets that can be set up ({'; '.join(faults)})")
 
 
 def _has_schema(name: str, hint: Any) -> bool:

@@ -14,7 +14,7 @@ from ...errors import ConnectorError
 from ...plugins import settings_type
 from ...secret import MissingSecret, Secret
 from ...settings import Fault, decode
-from .instruments import CHAT, LOGGER, MESSAGES, Speech
+from .instruments import CHAT, LOGGER, SPEECHES, Speech
 
 NOWHERE = "http://127.0.0.1:9/v1"
 """An address for connectors that are never asked to send."""
@@ -58,18 +58,14 @@ class Subject:
 
     def speech(self) -> Speech:
         """What an upstream of that dialect answers; like chat where the suite does not know the dialect."""
-        return MESSAGES if self.dialect() == "anthropic.messages" else CHAT
+        return SPEECHES.get(self.dialect(), CHAT)
 
     def request(self, *, stream: bool) -> Mapping[str, Any]:
         """The body of a request that the connector can send; override it for another dialect than the suite knows.
 
-        It knows OpenAI chat and Anthropic Messages.
+        It knows OpenAI chat, OpenAI Responses and Anthropic Messages.
         """
-        system, said = "Be brief.", [{"role": "user", "content": "Grüße, 世界 🙂"}]
-        told: Mapping[str, Any] = {"messages": [{"role": "system", "content": system}, *said]}
-        if self.dialect() == "anthropic.messages":
-            told = {"system": system, "messages": said}
-        return {"model": self.model, **told, "max_tokens": 16, **({"stream": True} if stream else {})}
+        return request_in(self.dialect(), self.model, stream=stream)
 
     def mended(self, sent: bytes, *, stream: bool) -> bytes:
         """What the caller gets where the upstream has sent `sent`: the same, unless the connector mends it."""
@@ -99,6 +95,18 @@ class Subject:
             home=folder,
             logger=logging.getLogger(LOGGER),
         )
+
+
+def request_in(dialect: str, model: str, *, stream: bool) -> Mapping[str, Any]:
+    """The body of a request in a dialect; like chat where the suite does not know it."""
+    system, said = "Be brief.", [{"role": "user", "content": "Grüße, 世界 🙂"}]
+    flag = {"stream": True} if stream else {}
+    if dialect == "openai.responses":
+        return {"model": model, "instructions": system, "input": said, "max_output_tokens": 16, **flag}
+    told: Mapping[str, Any] = {"messages": [{"role": "system", "content": system}, *said]}
+    if dialect == "anthropic.messages":
+        told = {"system": system, "messages": said}
+    return {"model": model, **told, "max_tokens": 16, **flag}
 
 
 def told(faults: list[Fault]) -> str:

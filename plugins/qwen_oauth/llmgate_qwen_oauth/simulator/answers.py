@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,11 @@ class Answer:
         return "tool_calls" if self.calls else "stop"
 
 
-def compose(body: dict[str, Any], number: int, now: float) -> Answer:
+Script = Callable[[dict[str, Any]], tuple[str, dict[str, Any]] | None]
+"""Says which tool is called with which arguments, None for none."""
+
+
+def compose(body: dict[str, Any], number: int, now: float, script: Script | None = None) -> Answer:
     """Decides what to say.
 
     Tools offered and a user's turn last: tool calls. A tool's result last: a text about it. Else: a text that
@@ -49,10 +53,14 @@ def compose(body: dict[str, Any], number: int, now: float) -> Answer:
         body: a request that has passed `shape.read_chat`.
         number: counts the answers, for ids.
         now: Unix time in seconds.
+        script: decides about calls in place of all that, where tools may be called.
     """
     last = body["messages"][-1]
     said = _text_of(last.get("content"))
-    calls = _tool_calls(body, said, number) if last["role"] != "tool" else ()
+    if script is not None:
+        calls = _scripted(body, script, number)
+    else:
+        calls = _tool_calls(body, said, number) if last["role"] != "tool" else ()
     text = "" if calls else _about_tool(said) if last["role"] == "tool" else _echo(said)
     reasoning = "先想一想。Thinking about it first." if body.get("enable_thinking") else ""
     usage = _usage(body, text + reasoning + "".join(call.arguments for call in calls))
@@ -160,6 +168,11 @@ def _tool_calls(body: dict[str, Any], said: str, number: int) -> tuple[ToolCall,
         ToolCall(f"call_sim_{number}_{index}", function["name"], _arguments(function, said))
         for index, function in enumerate(functions[:count])
     )
+
+
+def _scripted(body: dict[str, Any], script: Script, number: int) -> tuple[ToolCall, ...]:
+    call = script(body) if body.get("tools") and body.get("tool_choice") != "none" else None
+    return (ToolCall(f"call_sim_{number}_0", call[0], json.dumps(call[1], ensure_ascii=False)),) if call else ()
 
 
 def _arguments(function: dict[str, Any], said: str) -> str:

@@ -76,6 +76,7 @@ class QwenSimulator:
         poll_seconds: a device that polls sooner than this is told to slow down; 0 allows everything.
         device_seconds: how long new device codes live.
         omit_on_refresh: fields left out of refresh replies, of `resource_url` and `refresh_token`.
+        script: which tool the model calls, a function of the request; None leaves it to the simulator.
         dead_tier: tokens are issued, but the API answers 401 to all of them, as it does since 2026-04-15.
 
     Attributes to read:
@@ -106,6 +107,7 @@ class QwenSimulator:
     def __init__(self, *, token_seconds: float = 60.0, now: Callable[[], float] = time.time) -> None:
         self.chunk_pause = 0.005
         self.dead_tier = False
+        self.script: answers.Script | None = None
         self.chats = 0
         self.seen: list[SeenRequest] = []
         self.issuer = OAuthSimulator(replace(RULES, token_seconds=token_seconds), api=self._app, now=now)
@@ -190,7 +192,7 @@ class QwenSimulator:
         self._check(request.headers.get("authorization", ""))
         body = shape.read_chat(request.raw, request.headers.get("content-type", ""))
         self.chats += 1
-        answer = answers.compose(body, self.chats, self.now())
+        answer = answers.compose(body, self.chats, self.now(), self.script)
         if body.get("stream"):
             await self._stream(send, answer, (body.get("stream_options") or {}).get("include_usage") is True)
         else:
