@@ -18,7 +18,7 @@ ADVICE = {
     "test_settings_have_a_json_schema": "use texts, numbers, booleans, lists, `Secret`, or dataclasses of these",
     "test_settings_refuse_a_wrong_value_without_showing_it": "in `__post_init__` raise `ValueError`, and name the key "
     "instead of its value",
-    "test_presets_can_be_set_up": "write `@classmethod` above `presets()`, and give each preset only settings that decode",
+    "test_presets_can_be_set_up": "write `@classmethod` above `presets()`, and give presets settings that decode",
     "test_construction_does_no_io": "keep the instance in the constructor; read, connect and start in `send()` or "
     "`credentials().get()`",
     "test_closing_without_use": "let `aclose()` close only what is there",
