@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from ...connectors import HttpClient, HttpReply
 from ..scripted import Exchange
@@ -15,20 +16,24 @@ LOGGER = "llmgate.conformance"
 
 @dataclass(frozen=True)
 class Speech:
-    """What an upstream of one dialect says that has nothing to complain of.
+    """What an upstream of one dialect, or of a form of its own, says that has nothing to complain of.
 
     Args:
         reply: a plain answer, written as no encoder writes it.
         events: a streamed answer, an HTTP chunk each; the second one has content.
+        models: what it answers to every GET, a list of models.
     """
 
     reply: bytes
     events: tuple[bytes, ...]
+    models: Mapping[str, Any] = field(
+        default_factory=lambda: {"object": "list", "data": [{"id": "conformance-model", "object": "model"}]}
+    )
 
     async def script(self, exchange: Exchange) -> None:
         """Answers every question well: a list of models, a stream, a plain reply."""
         if exchange.request.method == "GET":
-            await exchange.reply(200, {"object": "list", "data": [{"id": "conformance-model", "object": "model"}]})
+            await exchange.reply(200, self.models)
         elif b'"stream":true' in exchange.request.body.replace(b" ", b""):
             await exchange.sse(*self.events)
         else:
