@@ -29,11 +29,13 @@ ROOT = Path(__file__).parent.parent
 PROJECTS = {
     "llmgate-core": ROOT,
     "llmgate-minimax": ROOT / "plugins" / "minimax",
+    "llmgate-ollama": ROOT / "plugins" / "ollama",
     "llmgate-qwen-oauth": ROOT / "plugins" / "qwen_oauth",
 }
 PACKAGES = {
     "llmgate-core": "core/llmgate_core",
     "llmgate-minimax": "llmgate_minimax",
+    "llmgate-ollama": "llmgate_ollama",
     "llmgate-qwen-oauth": "llmgate_qwen_oauth",
 }
 EACH = pytest.mark.parametrize("name", PROJECTS)
