@@ -53,6 +53,7 @@ LEVELS = (
     },
     {
         "plugins",
+        "policy_settings",
         "config",
         "sections",
         "yaml_file",

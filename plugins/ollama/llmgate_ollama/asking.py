@@ -166,7 +166,9 @@ def _image(given: Any) -> str:
     url = given.get("url") if isinstance(given, dict) else given
     head, comma, data = url.partition(",") if isinstance(url, str) else ("", "", "")
     if not comma or not head.startswith("data:") or not head.endswith(";base64"):
-        raise refused("Ollama fetches no images: an `image_url` must be a data URL in base64 (`data:image/png;base64,`)")
+        raise refused(
+            "Ollama fetches no images: an `image_url` must be a data URL in base64 (`data:image/png;base64,`)"
+        )
     return str(data)
 
 

@@ -29,7 +29,7 @@ NUMBERS = ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penal
 _NOTES = ("ollama: an Ollama that thinks about every greeting, on this machine.",)
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 - it is an answer, not a fault
     """A request is answered with an error."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -155,7 +155,9 @@ def _check_options(options: Any) -> None:
     for name in NUMBERS:
         _require(type(options.get(name, 0)) in (int, float), f'option "{name}" must be of type float32')
     stop = options.get("stop", [])
-    _require(isinstance(stop, list) and all(isinstance(one, str) for one in stop), 'option "stop" must be of type array')
+    _require(
+        isinstance(stop, list) and all(isinstance(one, str) for one in stop), 'option "stop" must be of type array'
+    )
 
 
 def _check_message(message: Any) -> None:
