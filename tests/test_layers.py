@@ -176,7 +176,7 @@ def test_doors_are_declared_dependencies() -> None:
 
 
 def test_core_names_no_plugin() -> None:
-    names = re.compile(r"qwen|minimax|ollama", re.IGNORECASE)
+    names = re.compile(r"qwen|minimax|ollama|cap[-_]tokens", re.IGNORECASE)
     # Qwen Code is an agent that speaks to the gateway, not a backend: its name, its file and its command, in one place.
     agent = re.compile(r"qwen[-_]code|~/\.qwen/settings\.json|qwen --auth-type openai")
     agents = CORE / "cli" / "agents.py"

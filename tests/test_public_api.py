@@ -45,6 +45,12 @@ def test_the_listing_is_the_public_api() -> None:
     )
 
 
+def test_the_typing_tests_know_every_name() -> None:
+    tree = ast.parse((LISTING.parent / "typing_public_api.py").read_text(encoding="utf-8"))
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert set(names_of(llmgate_core)) - used == set(), "write how an author uses it into typing_public_api.py"
+
+
 @PACKAGES
 def test_every_name_resolves(package: object) -> None:
     for name in names_of(package):

@@ -72,10 +72,10 @@ def test_a_gateway_loads_it_by_its_entry_point(tmp_path: Path) -> None:
             config = load(Places(path)).checked()
             plugins = load_plugins(config.plugin_names())
             assert plugins.problems == {}
-            async with LoopbackServer(create_app(config, plugins=plugins).app) as url:
-                async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
-                    asked = {"model": "m?max_tokens=50", "max_tokens": 9, "messages": [{"role": "user", "content": "?"}]}
-                    reply = await http.post("/v1/chat/completions", json=asked)
+            asked = {"model": "m?max_tokens=50", "max_tokens": 9, "messages": [{"role": "user", "content": "?"}]}
+            app = create_app(config, plugins=plugins).app
+            async with LoopbackServer(app) as url, httpx.AsyncClient(trust_env=False) as http:
+                reply = await http.post(f"{url}/v1/chat/completions", json=asked)
             assert (reply.status_code, reply.headers["x-llmgate-capped"]) == (200, "max_tokens=7")
             assert upstream.requests[0].json()["max_tokens"] == 7
 
