@@ -334,6 +334,11 @@ def test_every_python_block_of_the_plugin_page_is_tried_here() -> None:
     assert set(python_files()) == tried | {"acme_oauth.py", "test_acme_oauth.py"}
 
 
+def test_the_policy_of_the_plugin_page_is_the_plugin() -> None:
+    source = (ROOT / "plugins" / "cap_tokens" / "llmgate_cap_tokens" / "__init__.py").read_text(encoding="utf-8")
+    assert source in [block.text for block in blocks("py", [ROOT / "docs" / "plugins.md"])]
+
+
 def backend_at(folder: Path, name: str, url: str) -> list[str]:
     path = folder / f"{name}.yaml"
     path.write_text(f"backends: {{{name}: {{extra: {{base_url: '{url}/v1'}}}}}}\n", encoding="utf-8")
