@@ -26,7 +26,7 @@ THOUGHT = "The user greets me, so I greet back. 你好 would do."
 ROLES = ("system", "user", "assistant", "tool")
 INTEGERS = ("seed", "top_k", "num_ctx", "num_predict")
 NUMBERS = ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty")
-_NOTES = ("ollama: an Ollama that thinks about every greeting, on this machine.",)
+_NOTES = ("an Ollama that thinks about every greeting, on this machine.",)
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer, not a fault
