@@ -20,8 +20,10 @@ MAX_ERROR_BYTES = 256 * 1024
 
 
 class HttpConnector:
-    """Posts each call as it is; bytes pass through both ways. For an upstream of another form than those of the
-    subclasses, `body` translates the request, `events` the answer, and `reply_headers` says what it is then.
+    """Posts each call as it is; bytes pass through both ways. The subclasses speak one dialect each.
+
+    For an upstream in a form of its own, `body` translates the request, `mender` a plain answer, `events` a stream, and
+    `reply_headers` says what the answer has become.
 
     Attributes:
         dialects: what the upstream speaks; an instance whose settings say so may have others than its class.
