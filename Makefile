@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PLUGINS := plugins/qwen_oauth plugins/minimax
+PLUGINS := plugins/qwen_oauth plugins/minimax plugins/ollama plugins/cap_tokens
 
 .PHONY: demo test agents check format bench clean
 .DEFAULT_GOAL := demo

@@ -341,6 +341,11 @@ def test_the_page_names_what_a_preset_says() -> None:
     assert list(rows("docs/plugins.md", "Offer presets")) == [entry.name for entry in dataclasses.fields(Preset)]
 
 
+def test_the_policy_of_the_plugin_page_is_the_plugin() -> None:
+    source = (ROOT / "plugins" / "cap_tokens" / "llmgate_cap_tokens" / "__init__.py").read_text(encoding="utf-8")
+    assert source in [block.text for block in blocks("py", [ROOT / "docs" / "plugins.md"])]
+
+
 def backend_at(folder: Path, name: str, url: str) -> list[str]:
     path = folder / f"{name}.yaml"
     path.write_text(f"backends: {{{name}: {{extra: {{base_url: '{url}/v1'}}}}}}\n", encoding="utf-8")

@@ -238,6 +238,9 @@ class Mended(Acme):
     def classify(self, call: UpstreamCall, status: int, headers: Mapping[str, str], body: bytes) -> ConnectorError:
         return ConnectorError("quota", body.decode(), status=status)
 
+    def reply_headers(self, call: UpstreamCall, headers: Mapping[str, str]) -> Mapping[str, str]:
+        return {**headers, "content-type": "text/loud"}
+
     async def events(self, call: UpstreamCall, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         async for chunk in chunks:
             yield chunk.upper()
@@ -250,6 +253,7 @@ def test_every_seam_can_be_overridden() -> None:
     async def test(used: Used) -> None:
         reply = await used.connector.send(call())
         assert await body_of(reply.chunks) == b"ANSWER"
+        assert reply.headers["content-type"] == "text/loud"
         (request,) = used.upstream.requests
         assert (request.path, request.headers["x-own"], request.json()["own"]) == ("/v1/own/path", "yes", True)
         with pytest.raises(ConnectorError) as caught:

@@ -28,12 +28,16 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 PROJECTS = {
     "llmgate-core": ROOT,
+    "llmgate-cap-tokens": ROOT / "plugins" / "cap_tokens",
     "llmgate-minimax": ROOT / "plugins" / "minimax",
+    "llmgate-ollama": ROOT / "plugins" / "ollama",
     "llmgate-qwen-oauth": ROOT / "plugins" / "qwen_oauth",
 }
 PACKAGES = {
     "llmgate-core": "core/llmgate_core",
+    "llmgate-cap-tokens": "llmgate_cap_tokens",
     "llmgate-minimax": "llmgate_minimax",
+    "llmgate-ollama": "llmgate_ollama",
     "llmgate-qwen-oauth": "llmgate_qwen_oauth",
 }
 EACH = pytest.mark.parametrize("name", PROJECTS)
@@ -238,7 +242,7 @@ def test_a_plugin_comes_and_goes_with_pip(built: Mapping[str, Built], tmp_path: 
         assert refused.returncode == 2
         assert refused.stderr == (
             "gateway.yaml:3: no installed plugin provides connector `qwen-oauth` "
-            "(installed: anthropic-compatible, openai-compatible); see `llmgate plugins`\n"
+            "(installed plugins: anthropic-compatible, openai-compatible); see `llmgate plugins`\n"
         )
     assert "qwen" not in environment.llmgate("serve", "--help").stdout
 

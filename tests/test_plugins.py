@@ -435,7 +435,7 @@ def test_an_unknown_name_with_and_without_a_guess(site: Site) -> None:
     site.plugin(CONNECTOR)
     block = [one.name for one in discover() if one.name != "acme"]
     plugins = load(["acmee", "zzz"], block=block)
-    tail = "(installed: acme, anthropic-compatible, openai-compatible); see `llmgate plugins`"
+    tail = "(installed plugins: acme, anthropic-compatible, openai-compatible); see `llmgate plugins`"
     assert plugins.problems["acmee"] == (f"no installed plugin provides connector `acmee`; did you mean `acme`? {tail}")
     assert plugins.problems["zzz"] == f"no installed plugin provides connector `zzz` {tail}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,9 +41,23 @@ def test_the_listing_is_the_public_api() -> None:
     committed = [line for line in lines if not line.startswith("#")]
     gone, new = sorted(set(committed) - set(now)), sorted(set(now) - set(committed))
     assert committed == sorted(now), (
-        f"the public names have changed (gone: {gone}, new: {new}). A name that goes breaks plugins: see CHANGELOG "
-        f"and PLUGIN_API. When it is meant, write the new list to {LISTING.name}"
+        f"the public names have changed (gone: {gone}, new: {new}). A name that goes breaks plugins: see What is "
+        f"stable in docs/plugins.md. When it is meant, tell it in docs/plugin-changelog.md and in {LISTING.name}"
     )
+
+
+@PACKAGES
+def test_the_page_for_authors_lists_every_name(package: object) -> None:
+    page = (LISTING.parent.parent / "docs" / "plugins.md").read_text(encoding="utf-8")
+    _, _, section = page.partition("\n## What is stable\n")
+    listed = {name for row in section.splitlines() if row.startswith("| ") for name in re.findall(r"`(\w+)`", row)}
+    assert set(names_of(package)) - listed == set()
+
+
+def test_the_typing_tests_know_every_name() -> None:
+    tree = ast.parse((LISTING.parent / "typing_public_api.py").read_text(encoding="utf-8"))
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert set(names_of(llmgate_core)) - used == set(), "write how an author uses it into typing_public_api.py"
 
 
 @PACKAGES

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 TABLES = {
     "anthropic-compatible": ROOT / "docs" / "configuration.md",
     "minimax": ROOT / "plugins" / "minimax" / "README.md",
+    "ollama": ROOT / "plugins" / "ollama" / "README.md",
     "openai-compatible": ROOT / "docs" / "configuration.md",
     "qwen-oauth": ROOT / "plugins" / "qwen_oauth" / "README.md",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from typing import Any
 
@@ -154,6 +155,11 @@ def test_data_is_the_whole_object_decoded_once() -> None:
     body = Body.parse(b'{"a": [1, {"b": null}]}')
     assert body.data == {"a": [1, {"b": None}]}
     assert body.data is body.data
+
+
+def test_a_body_can_be_made_of_members() -> None:
+    assert Body.of({"a": "世界", "b": [1e2, math.inf]}).bytes == '{"a":"世界","b":[100.0,null]}'.encode()
+    assert Body.of({}).splice({"a": 1}).data == {"a": 1}
 
 
 def test_a_body_shows_its_size_and_not_its_content() -> None:

@@ -32,10 +32,13 @@ if TYPE_CHECKING:
     from .credentials import ApiKey, Credential, CredentialProvider, CredentialStatus, LoginScreen, NoCredential
     from .device_flow import DeviceFlow, SlowDown, device_login
     from .dialects.chat import reported_error, upstream_error
+    from .dialects.chat_chunks import ChatWriter
     from .errors import ConnectorError, GatewayError, Kind, RequestError
     from .hookspecs import hookimpl
+    from .http_connector import HttpConnector
     from .mending import Mender
     from .model_facts import ModelFacts
+    from .ndjson import json_lines
     from .openai_compatible import OpenAICompatible
     from .request import Attempt, GatewayRequest, Params, RequestRecord
     from .retry import NoRetry, RetryAfter, RetryPolicy
@@ -50,6 +53,7 @@ _HOMES = {
     "Attempt": "request",
     "BackoffRules": "backoff",
     "Body": "wire",
+    "ChatWriter": "dialects.chat_chunks",
     "Connector": "connectors",
     "ConnectorError": "errors",
     "Credential": "credentials",
@@ -60,6 +64,7 @@ _HOMES = {
     "GatewayError": "errors",
     "GatewayRequest": "request",
     "HttpClient": "connectors",
+    "HttpConnector": "http_connector",
     "HttpReply": "connectors",
     "Instance": "connectors",
     "Kind": "errors",
@@ -90,6 +95,7 @@ _HOMES = {
     "Verdict": "connectors",
     "device_login": "device_flow",
     "hookimpl": "hookspecs",
+    "json_lines": "ndjson",
     "reported_error": "dialects.chat",
     "upstream_error": "dialects.chat",
     "write_private_file": "credential_files",
@@ -102,6 +108,7 @@ __all__ = [
     "Attempt",
     "BackoffRules",
     "Body",
+    "ChatWriter",
     "Connector",
     "ConnectorError",
     "Credential",
@@ -112,6 +119,7 @@ __all__ = [
     "GatewayError",
     "GatewayRequest",
     "HttpClient",
+    "HttpConnector",
     "HttpReply",
     "Instance",
     "Kind",
@@ -142,6 +150,7 @@ __all__ = [
     "Verdict",
     "device_login",
     "hookimpl",
+    "json_lines",
     "reported_error",
     "upstream_error",
     "write_private_file",

@@ -26,8 +26,8 @@ MAX_PAGES = 20
 class AnthropicCompatible(HttpConnector):
     """Sends messages, and counts their tokens.
 
-    Seams: `facts`, `base_url`, `url`, `headers`, `body`, `classify`, `mender`, `events`. Settings are expected to have
-    `base_url` unless that method is overridden, and may have `models` and `anthropic_version`.
+    Seams: `facts`, `base_url`, `url`, `headers`, `body`, `classify`, `mender`, `events`, `reply_headers`. Settings are
+    expected to have `base_url` unless that method is overridden, and may have `models` and `anthropic_version`.
 
     Attributes:
         paths: where each operation goes, below `/v1`.

@@ -31,6 +31,7 @@ from .plugins import PluginSet, load
 from .policies.edit_precision import EditPrecision
 from .policies.rewrites import Expanded
 from .policies.uri_params import UriParams, UriParamsSettings, refuse_wrong
+from .policy_settings import decode_policies
 from .request import GatewayRequest, RequestRecord
 from .response_store import ResponseStore
 from .selector import RoutePlan
@@ -249,16 +250,21 @@ def make_policies(config: GatewayConfig, plugins: PluginSet) -> Sequence[Policy]
     """All policies, constructed; the built-in ones get their settings from `parameters` and `edit_precision`.
 
     Raises:
+        ConfigError: every mistake in `plugins.settings`.
         PluginError: the constructor of one raised.
     """
-    built_in: dict[type[Policy], Any] = {
+    brought, problems = decode_policies(config, plugins)
+    if problems:
+        raise ConfigError(problems)
+    settings: dict[type[Policy], Any] = {
         UriParams: UriParamsSettings(config.parameters.on_error),
         EditPrecision: config.edit_precision,
+        **brought,
     }
     made: list[Policy] = []
     for cls in plugins.policies:
         try:
-            made.append(cls(built_in.get(cls)))
+            made.append(cls(settings.get(cls)))
         except Exception as error:
             text = f"policy `{cls.name}` raised {type(error).__name__} when constructed: {error}"
             raise PluginError(text) from error

@@ -9,6 +9,7 @@ from .backends import decode_settings
 from .config import BackendConfig, GatewayConfig
 from .errors import Problem
 from .plugins import PluginSet
+from .policy_settings import decode_policies
 from .selector_checks import wrong_selectors
 
 
@@ -18,8 +19,14 @@ def find_problems(config: GatewayConfig, plugins: PluginSet) -> list[Problem]:
         *_missing_plugins(config, plugins),
         *_broken_plugins(config, plugins),
         *decode_settings(config, plugins)[1],
+        *_wrong_policies(config, plugins),
         *wrong_selectors(config),
     ]
+
+
+def _wrong_policies(config: GatewayConfig, plugins: PluginSet) -> list[Problem]:
+    """Not told where a plugin is missing or broken: it may be what brings the policy."""
+    return [] if plugins.problems else decode_policies(config, plugins)[1]
 
 
 def _missing_plugins(config: GatewayConfig, plugins: PluginSet) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""What connectors have in common whose upstream is asked by one POST: `OpenAICompatible`, `AnthropicCompatible`."""
+"""What connectors have in common whose upstream is asked by one POST, in a dialect of ours or in one of its own."""
 
 from __future__ import annotations
 
@@ -20,18 +20,23 @@ MAX_ERROR_BYTES = 256 * 1024
 
 
 class HttpConnector:
-    """Posts each call as it is; bytes pass through both ways. The seams are told by the classes that authors inherit.
+    """Posts each call as it is; bytes pass through both ways. The subclasses speak one dialect each.
+
+    For an upstream in a form of its own, `body` translates the request, `mender` a plain answer, `events` a stream, and
+    `reply_headers` says what the answer has become.
 
     Attributes:
         dialects: what the upstream speaks; an instance whose settings say so may have others than its class.
         paths: where each operation goes, below the base URL.
         request_id_headers: in which of its headers the upstream names the request, lower case; the first that is there.
+        address_hint: what a 404 that names no model asks about the base URL.
     """
 
     name: ClassVar[str]
     dialects: frozenset[Dialect]
     paths: ClassVar[Mapping[Operation, str]]
     request_id_headers: ClassVar[Sequence[str]] = ("x-request-id", "request-id")
+    address_hint: ClassVar[str] = "is the base URL right, with its `/v1`?"
     settings: Any
 
     def __init__(self, instance: Instance) -> None:
@@ -102,6 +107,10 @@ class HttpConnector:
         mender = self.mender(call)
         return chunks if mender is None else mended(chunks, mender, stream=call.stream)
 
+    def reply_headers(self, call: UpstreamCall, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """The reply's headers; override it where `events` makes another content type of the body."""
+        return headers
+
     async def list_models(self, credential: Credential) -> list[ModelInfo]:
         """What the upstream lists; raises ConnectorError when it does not."""
         return listed_models(await self.get(f"{self.base_url(credential)}/models", credential))
@@ -120,10 +129,11 @@ class HttpConnector:
             error = self.classify(call, reply.status, headers, body)
             if error.kind == "not_found" and "model" not in error.message.lower():
                 error.code = error.code or "not_found"
-                error.message += f" (at {self.url(call)}; is the base URL right, with its `/v1`?)"
+                error.message += f" (at {self.url(call)}; {self.address_hint})"
             raise error
         try:
-            return UpstreamReply(reply.status, headers, self.events(call, reply.chunks), reply.aclose)
+            told = self.reply_headers(call, headers)
+            return UpstreamReply(reply.status, told, self.events(call, reply.chunks), reply.aclose)
         except BaseException:
             await reply.aclose()
             raise

@@ -16,8 +16,8 @@ from .request import Operation
 class OpenAICompatible(HttpConnector):
     """Sends chat completions, embeddings and completions, and responses where `dialects` has them.
 
-    Seams: `facts`, `base_url`, `url`, `headers`, `body`, `classify`, `mender`, `events`. Settings are expected to have
-    `base_url` unless that method is overridden, and may have `models`.
+    Seams: `facts`, `base_url`, `url`, `headers`, `body`, `classify`, `mender`, `events`, `reply_headers`. Settings are
+    expected to have `base_url` unless that method is overridden, and may have `models`.
 
     Attributes:
         paths: where each operation goes, below the base URL.

@@ -200,7 +200,7 @@ def _pick(name: str, installed: Sequence[Installed], block: Collection[str]) -> 
 
 def _absent(name: str, installed: Sequence[Installed], brought: Collection[str]) -> Loaded:
     known = sorted({one.name for one in installed} | set(brought))
-    rest = f"{_guess(name, known)} (installed: {', '.join(known)}); see `llmgate plugins`"
+    rest = f"{_guess(name, known)} (installed plugins: {', '.join(known)}); see `llmgate plugins`"
     problem = f"no installed plugin provides connector `{name}`{rest}"
     return Loaded(Installed(name, "", "", ""), problem=problem, absent=rest)
 

@@ -10,7 +10,7 @@ from .errors import GatewayError
 
 STRUCK = "[secret]"
 SHORTEST_SECRET = 8
-"""A shorter text (`none`, `ollama`) is no credible secret, and striking it out would garble ordinary words."""
+"""A shorter text (`none`, `dummy`) is no credible secret, and striking it out would garble ordinary words."""
 
 
 def strike(data: bytes, secrets: Iterable[str]) -> bytes:

@@ -240,10 +240,13 @@ class LoggingConfig:
 
 @dataclass(frozen=True)
 class PluginsConfig:
-    """Which installed plugins to load beside those that a backend names, and which never to load."""
+    """Which installed plugins to load beside those that a backend names, which never, and what policies are told."""
 
     load: Annotated[Texts, Meta(description="Plugins to load although no backend names them.")] = ()
     block: Annotated[Texts, Meta(description="Plugins never to load.")] = ()
+    settings: Annotated[
+        dict[str, dict[str, Any]], Meta(description="Settings of policies that plugins bring, by the policy's name.")
+    ] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

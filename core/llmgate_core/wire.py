@@ -94,6 +94,11 @@ class Body:
             _check_utf8(data)
         return body
 
+    @classmethod
+    def of(cls, members: Mapping[str, Any]) -> Body:
+        """A new body with these members, in compact UTF-8; not-a-number and the infinities become `null`."""
+        return cls(encode(members))
+
     @property
     def data(self) -> dict[str, Any]:
         """The whole object, decoded once. Read it, never change it.

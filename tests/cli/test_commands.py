@@ -127,7 +127,7 @@ def test_serve_help_shows_the_flags_of_installed_plugins(run: Run) -> None:
 
 
 def test_serve_help_without_a_blocked_plugin(run: Run) -> None:
-    ended = run("serve", "--help", LLMGATE_BLOCK_PLUGINS="qwen-oauth,minimax")
+    ended = run("serve", "--help", LLMGATE_BLOCK_PLUGINS="qwen-oauth,minimax,ollama,cap-tokens")
     assert ended.status == 0
     assert "--demo" in ended.out
     assert "qwen" not in ended.out
@@ -257,11 +257,11 @@ def test_check_names_flag_and_variable_instead_of_a_line(run: Run, write: Write)
 
 def test_check_of_a_plugin_that_is_not_installed(run: Run, write: Write) -> None:
     write("\nbackends:\n  acmee:\n    type: acmee\n")
-    ended = run("check", LLMGATE_BLOCK_PLUGINS="qwen-oauth,minimax")
+    ended = run("check", LLMGATE_BLOCK_PLUGINS="qwen-oauth,minimax,ollama,cap-tokens")
     assert ended.status == 2
     assert ended.err == (
         "config.yaml:4: no installed plugin provides connector `acmee` "
-        "(installed: anthropic-compatible, openai-compatible); see `llmgate plugins`\n"
+        "(installed plugins: anthropic-compatible, openai-compatible); see `llmgate plugins`\n"
     )
 
 
@@ -327,7 +327,7 @@ def test_check_of_a_plugin_file_that_is_not_there(run: Run, write: Write) -> Non
 
 def test_check_names_the_line_that_loads_a_plugin_which_is_not_installed(run: Run, write: Write) -> None:
     write("plugins:\n  load: [acmee]\nbackends:\n  openai-compatible: {extra: {base_url: http://127.0.0.1:9}}\n")
-    ended = run("check", LLMGATE_BLOCK_PLUGINS="qwen-oauth,minimax")
+    ended = run("check", LLMGATE_BLOCK_PLUGINS="qwen-oauth,minimax,ollama,cap-tokens")
     assert ended.status == 2
     assert ended.err.startswith("config.yaml:2: `plugins.load`: no installed plugin is called `acmee` (")
 
@@ -758,7 +758,7 @@ def test_schema_is_one_document_of_all(run: Run) -> None:
 
 
 def test_schema_writes_one_file_each(run: Run, folder: Path) -> None:
-    ended = run("schema", "--write", "new/schemas", LLMGATE_BLOCK_PLUGINS="qwen-oauth,minimax")
+    ended = run("schema", "--write", "new/schemas", LLMGATE_BLOCK_PLUGINS="qwen-oauth,minimax,ollama,cap-tokens")
     assert ended.status == 0
     written = sorted(path.name for path in (folder / "new" / "schemas").iterdir())
     assert written == ["anthropic-compatible.json", "config.json", "openai-compatible.json"]
@@ -766,5 +766,5 @@ def test_schema_writes_one_file_each(run: Run, folder: Path) -> None:
     assert ended.out.splitlines() == [f"wrote {Path('new/schemas') / name}" for name in in_order]
     assert (
         json.loads((folder / "new/schemas/config.json").read_text())
-        == run("schema", LLMGATE_BLOCK_PLUGINS="qwen-oauth,minimax").json()["config"]
+        == run("schema", LLMGATE_BLOCK_PLUGINS="qwen-oauth,minimax,ollama,cap-tokens").json()["config"]
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,7 @@ async def simulated(
     offering = {name: cls for name, cls in plugins.connectors.items() if hasattr(cls, "simulator")}
     if not offering:
         raise StartRefused("no installed plugin ships a simulator; see `llmgate plugins`", EXIT_USAGE)
+    plugins = with_a_part(plugins, {*offering, *config.plugins.load})
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="llmgate-demo-")))
         backends, notes = [], ["", "Demo: simulators instead of providers, nothing leaves this machine."]
@@ -55,6 +56,19 @@ async def simulated(
             notes += lines(name, setup)
         config = dataclasses.replace(config, backends=tuple(backends), default_backend=backends[0].name)
         yield config, plugins, [*notes, "", "Ctrl-C stops it."]
+
+
+def with_a_part(plugins: PluginSet, names: Collection[str]) -> PluginSet:
+    """Those of all installed plugins that the demonstration uses: a policy that nobody named must not meddle."""
+    wanted = set(names)
+    kept = [
+        one
+        for one in plugins.loaded
+        if one.plugin.is_file
+        or one.plugin.entry_point is None  # llmgate's own
+        or wanted & {one.plugin.name, *(cls.name for cls in one.connectors)}
+    ]
+    return dataclasses.replace(plugins, loaded=tuple(kept))
 
 
 def lines(name: str, setup: SimulatorSetup) -> list[str]:

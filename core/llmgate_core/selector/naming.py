@@ -134,7 +134,7 @@ def _instance(name: str, leaf: Leaf, names: Names) -> str:
 
 
 def _looks_meant(prefix: str, names: Names) -> bool:
-    """A version number (`llama3` beside a backend `ollama`) makes a model's name, not a misspelt backend."""
+    """A version number (`acme3` beside a backend `acme`) makes a model's name, not a misspelt backend."""
     if _by_instance(prefix, names):
         return True
     known = names.candidates

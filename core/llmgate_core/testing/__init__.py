@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .oauth import OAuthAnswer, OAuthRefused, OAuthRequest, OAuthRules, OAuthSimulator, OAuthTokens
     from .scripted import Exchange, ReceivedRequest, Script, ScriptedUpstream
     from .suite import ConnectorSuite
+    from .suite.instruments import Speech
 
 _HOMES = {
     "ConnectorSuite": "suite",
@@ -28,6 +29,7 @@ _HOMES = {
     "ReceivedRequest": "scripted",
     "Script": "scripted",
     "ScriptedUpstream": "scripted",
+    "Speech": "suite.instruments",
     "http_client": "client",
 }
 
@@ -44,6 +46,7 @@ __all__ = [
     "ReceivedRequest",
     "Script",
     "ScriptedUpstream",
+    "Speech",
     "http_client",
 ]
 

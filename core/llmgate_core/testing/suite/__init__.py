@@ -23,7 +23,8 @@ class ConnectorSuite(
     """Tries a connector against a scripted upstream on a real loopback socket.
 
     `class TestAcme(ConnectorSuite): connector = Acme` is a whole test file. Each test is one promise of the contract;
-    its message says in words which was broken. The hooks are `settings_for`, `request` and `mended`, see there.
+    its message says in words which was broken. The hooks are `settings_for`, `request`, `speech` and
+    `mended`, see there.
 
     Attributes:
         connector: the class that is tried.

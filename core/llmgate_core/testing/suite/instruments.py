@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from ...connectors import HttpClient, HttpReply
 from ..scripted import Exchange, Script
@@ -15,22 +16,26 @@ LOGGER = "llmgate.conformance"
 
 @dataclass(frozen=True)
 class Speech:
-    """What an upstream of one dialect says that has nothing to complain of.
+    """What an upstream of one dialect, or of a form of its own, says that has nothing to complain of.
 
     Args:
-        path: how the path ends on which that dialect is usually spoken.
         reply: a plain answer, written as no encoder writes it.
         events: a streamed answer, an HTTP chunk each; the second one has content.
+        models: what it answers to every GET, a list of models.
+        path: how the path ends on which that dialect is usually spoken; empty for a form of its own.
     """
 
-    path: str
     reply: bytes
     events: tuple[bytes, ...]
+    models: Mapping[str, Any] = field(
+        default_factory=lambda: {"object": "list", "data": [{"id": "conformance-model", "object": "model"}]}
+    )
+    path: str = ""
 
     async def script(self, exchange: Exchange) -> None:
         """Answers every question well: a list of models, a stream, a plain reply."""
         if exchange.request.method == "GET":
-            await exchange.reply(200, {"object": "list", "data": [{"id": "conformance-model", "object": "model"}]})
+            await exchange.reply(200, self.models)
         elif b'"stream":true' in exchange.request.body.replace(b" ", b""):
             await exchange.sse(*self.events)
         else:
@@ -39,7 +44,6 @@ class Speech:
 
 _CHUNK = 'data: {"id":"chat-1","object":"chat.completion.chunk","created":0, "model":"m","choices":[%s]}\n\n'
 CHAT = Speech(
-    "/chat/completions",
     (
         '{ "id":"chat-1", "object":"chat.completion","created":0,"model":"m",  "choices":[{"index":0,"message":'
         '{"role":"assistant","content":"Grüße, 世界 🙂"},"finish_reason":"stop"}],"usage":null, "n_1": 1e2 }\n'
@@ -50,6 +54,7 @@ CHAT = Speech(
         (_CHUNK % '{"index":0,"delta":{},"finish_reason":"stop"}').encode(),
         b"data: [DONE]\n\n",
     ),
+    path="/chat/completions",
 )
 
 
@@ -59,7 +64,6 @@ def _event(name: str, members: str) -> bytes:
 
 _MESSAGE = '"id":"msg_1", "type":"message","role":"assistant","model":"m"'
 MESSAGES = Speech(
-    "/messages",
     (
         f'{{ {_MESSAGE},  "content":[{{"type":"text","text":"Grüße, 世界 🙂"}}],"stop_reason":"end_turn",'
         '"stop_sequence":null,"usage":{"input_tokens":1,"output_tokens":1}, "n_1": 1e2 }\n'
@@ -75,13 +79,13 @@ MESSAGES = Speech(
         _event("message_delta", '"delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":9}')
         + b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
     ),
+    path="/messages",
 )
 
 _RESPONSE = '"id":"resp_1", "object":"response","created_at":0,"model":"m"'
 _ITEM = '"type":"message","id":"msg_1","role":"assistant"'
 _TEXT = '{"type":"output_text","text":"Grüße, 世界 🙂","annotations":[]}'
 RESPONSES = Speech(
-    "/responses",
     (
         f'{{ {_RESPONSE},  "status":"completed","output":[{{{_ITEM},"status":"completed","content":[{_TEXT}]}}],'
         '"usage":{"input_tokens":1,"output_tokens":1,"total_tokens":2}, "n_1": 1e2 }\n'
@@ -91,6 +95,7 @@ RESPONSES = Speech(
         _event("response.output_text.delta", '"item_id":"msg_1", "delta":"Grüße, 世界 🙂", "n_1": 1e2'),
         _event("response.completed", f'"response":{{{_RESPONSE},"status":"completed","output":[]}}'),
     ),
+    path="/responses",
 )
 SPEECHES = {"openai.chat": CHAT, "anthropic.messages": MESSAGES, "openai.responses": RESPONSES}
 """By dialect."""

@@ -57,7 +57,11 @@ class Subject:
         return "openai.chat" if "openai.chat" in spoken or not spoken else min(spoken)
 
     def speech(self) -> Speech:
-        """What an upstream of that dialect answers; like chat where the suite does not know the dialect."""
+        """What the upstream answers, by default in the dialect of the requests.
+
+        Override it for an upstream that answers in a form of its own, which the connector translates; then `mended`
+        says what the caller gets of it.
+        """
         return SPEECHES.get(self.dialect(), CHAT)
 
     def request(self, *, stream: bool) -> Mapping[str, Any]:
