@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmgate_core.errors import ConnectorError
 from llmgate_core.hybrid import (
     MAX_REASONING,
     ReasoningReader,
@@ -112,6 +113,22 @@ def test_the_first_model_is_asked_to_think_and_not_to_act() -> None:
         "stream_options": {"include_usage": True},
     }
     assert "tool_choice" not in thinking_request(body(tool_choice="auto", tools=[])).data, "nothing to choose from"
+    legacy = thinking_request(body(functions=[{"name": "f"}], function_call="auto")).data
+    assert legacy["function_call"] == "none"
+
+
+def test_what_is_demanded_of_the_answer_is_no_matter_of_the_first() -> None:
+    given = body(max_tokens=5, stop=["x"], response_format={"type": "json_object"}, logprobs=True, store=True, seed=1)
+    asked = thinking_request(given).data
+    assert asked == {**CHAT, "seed": 1, "stream": True, "stream_options": {"include_usage": True}}
+
+
+def test_efforts_are_asked_for_where_they_are_known() -> None:
+    given = body(reasoning_effort="low", thinking={"type": "disabled"})
+    assert thinking_request(given).data["reasoning_effort"] == "low"
+    told = thinking_request(given, wants_effort=True).data
+    assert (told["reasoning_effort"], "thinking" in told) == ("high", False)
+    assert execution_request(given, "", can_rest=True).data == {**CHAT, "reasoning_effort": "none"}
 
 
 USER = {"role": "user", "content": "hi"}
@@ -129,6 +146,7 @@ PREFILL = {"role": "assistant", "content": "Well,"}
         ([USER, CALL, RESULT, USER], 3, False),
         ([USER, PREFILL], 0, False),
         ([{"role": "system", "content": "s"}], 1, True),
+        ([{"role": "system", "content": "s"}, PREFILL], 1, True),
         ([{"role": "user", "content": None}], 0, False),
         ([PREFILL], 0, True),
     ],
@@ -165,16 +183,20 @@ def test_a_stream_is_one_answer() -> None:
         told.event(Body(encode({"id": "theirs", **one})), "").data
         for one in (chunk(role="assistant", content="c"), chunk(finish="stop"), {"choices": [], "usage": USAGE})
     ]
-    assert {one["id"] for one in (first, second, *said)} == {"ours"}
+    assert {(one["id"], one["created"], one["model"]) for one in (first, second, *said)} == {("ours", 7, "worker")}
+    assert told.has_answered
     assert said[0]["choices"][0]["delta"] == {"content": "c"}
     assert said[1]["llmgate"] == {"hybrid": "used"}
     assert said[2]["usage"] == SUM
-    assert said[2]["llmgate"]["usage"] == {"reasoning": USAGE, "execution": USAGE}
+    assert said[2]["llmgate"]["usage_of"] == {"reasoning": USAGE, "execution": USAGE}
 
 
 def test_what_is_no_chunk_passes() -> None:
-    odd = Body(b'{"error":{"message":"broken"}}')
-    assert Told("ours", 7, "worker").event(odd, "") is odd
+    told, odd = Told("ours", 7, "worker"), Body(b'{"error":{"message":"broken"}}')
+    with pytest.raises(ConnectorError, match="broken"):
+        told.event(odd, "")
+    told.event(Body(encode(chunk(content="a word"))), "")
+    assert told.event(odd, "") is odd
 
 
 def test_a_plain_answer_has_the_reasoning_of_both() -> None:
@@ -183,4 +205,4 @@ def test_a_plain_answer_has_the_reasoning_of_both() -> None:
     told = json.loads(whole(encode({"choices": choices, "usage": USAGE}), reader, "used"))
     assert told["choices"][0]["message"]["reasoning_content"] == "first\n\nown"
     assert told["usage"] == USAGE, "the first model was cut off before it told its usage"
-    assert told["llmgate"]["usage"]["reasoning"] is None
+    assert told["llmgate"]["usage_of"]["reasoning"] is None

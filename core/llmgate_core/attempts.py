@@ -60,6 +60,11 @@ class Spending:
         self._now = monotonic
         self._began = monotonic()
 
+    def renewed(self) -> Spending:
+        """A budget that begins anew, with one attempt at least: for what has to follow upon what was done already."""
+        attempts = max(self._budget.max_attempts, len(self._record.attempts) + 1)
+        return Spending(Budget(attempts, self._budget.total_seconds), self._record, self._now)
+
     def allows(self, wait: float = 0.0, besides: int = 0) -> bool:
         """Whether there is room for another attempt, `wait` seconds from now, and for so many besides."""
         is_in_time = self._now() - self._began + wait <= self._budget.total_seconds
@@ -281,7 +286,7 @@ class Attempts:
             raise
         headers["content-length"] = str(len(data))
         headers.setdefault("content-type", "application/json")
-        return Answer(reply.status, headers, _one(data), lambda: replies.close(reply), stream=False)
+        return Answer(reply.status, headers, one_chunk(data), lambda: replies.close(reply), stream=False)
 
     async def _streamed(
         self, errand: Errand, credential: Credential, reply: UpstreamReply, headers: dict[str, str], hold: bool
@@ -351,5 +356,6 @@ class Rejected(Exception):  # noqa: N818 - a message between two functions of th
         self.credential = credential
 
 
-async def _one(data: bytes) -> AsyncGenerator[bytes, None]:
+async def one_chunk(data: bytes) -> AsyncGenerator[bytes, None]:
+    """The chunks of a plain answer."""
     yield data

@@ -7,7 +7,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -16,11 +16,11 @@ from . import policies as policy_chain
 from .attempts import Answer, Attempts, Budget, Errand, Spending
 from .backends import Backend, Backends
 from .backoff import COME_BACK_SECONDS
-from .connectors import ModelInfo, Policy
+from .connectors import ModelInfo, Policy, Thinking
 from .dialects import spoken
 from .dialects.fitting import fit
 from .errors import KINDS, ConnectorError, RequestError
-from .hybrid import Effort
+from .hybrid import Outcome
 from .observe import Redactor
 from .policies import model_limits
 from .request import GENERATE, Dialect, GatewayRequest, Params, RequestRecord
@@ -31,9 +31,6 @@ from .translate.ways import way
 from .wire import Body
 
 __all__ = ["Answer", "Budget", "Executor", "Prepared"]
-
-_THINKING: Mapping[Effort, Collection[str]] = {"high": ("optional", "always"), "none": ("optional",)}
-"""Models that can be asked for it, by what is known of their thinking."""
 
 logger = logging.getLogger("llmgate.executor")
 
@@ -56,12 +53,12 @@ class Prepared:
 
 
 def _understood(
-    request: GatewayRequest, backend: Backend, max_output: int | None
+    request: GatewayRequest, backend: Backend, info: ModelInfo
 ) -> tuple[GatewayRequest, Translation | None]:
     """The request in a dialect that the backend speaks.
 
     Args:
-        max_output: tokens that the model can answer with, None where that is not known.
+        info: what is known of the model.
 
     Raises:
         ConnectorError: kind `not_found`, there is none that the caller's could be said in.
@@ -73,7 +70,7 @@ def _understood(
     dialect, translate = found
     if translate is None:
         return replace(request, body=spoken(dialect).passed(request.body)), None
-    translation = translate(request.body, max_output)
+    translation = translate(request.body, info)
     return replace(request, dialect=dialect, body=translation.body), translation
 
 
@@ -146,11 +143,8 @@ class Executor:
         """The backend that a resolved leaf names."""
         return self._backends[leaf.backend or ""]
 
-    def prepare(self, request: GatewayRequest, leaf: Leaf, effort: Effort | None = None) -> Prepared:
+    def prepare(self, request: GatewayRequest, leaf: Leaf) -> Prepared:
         """The body of an attempt: the caller's bytes, with the model and the parameters that are not the caller's.
-
-        Args:
-            effort: how much shall be thought, where the model is known to be able to; the selector's word counts more.
 
         Raises:
             RequestError: a policy refuses, or the upstream's dialect cannot say it.
@@ -158,7 +152,7 @@ class Executor:
         backend = self.backend_of(leaf)
         info = backend.facts(leaf.model) or ModelInfo(leaf.model)
         asked = request
-        request, translation = _understood(asked, backend, info.max_output)
+        request, translation = _understood(asked, backend, info)
         if request.operation != GENERATE:  # nothing is sampled
             return Prepared(request.body.splice({"model": leaf.model}), Params(), request.dialect)
         dialect = spoken(request.dialect)
@@ -170,8 +164,6 @@ class Executor:
         excluding = [name for group in info.excludes for name in group]
         own = dialect.params(request.body, [*backend.default_params, *excluding])
         params = Params({"default": backend.default_params, "client": own, "forced": backend.forced_params})
-        if effort is not None and info.thinking in _THINKING[effort]:
-            params = params.with_layer("policy", {"reasoning_effort": effort})
         verdict = policy_chain.apply_all(self._policies, asked.original or asked, leaf, params)
         params, left_out = model_limits.limit(verdict.params, info, dialect.has_no_place)
         ours = {name: setting.value for name, setting in params.effective().items() if setting.layer != "client"}
@@ -217,9 +209,10 @@ class Executor:
         if branch.reasoning is None or journey.request.operation != GENERATE:
             return await self._try(journey, branch, is_last=is_last, races=races)
 
-        async def ask(request: GatewayRequest, one: Branch, *, is_last: bool, races: bool, effort: Effort) -> Answer:
-            inner = replace(journey, request=request)
-            return await self._try(inner, one, is_last=is_last, races=races, effort=effort)
+        async def ask(request: GatewayRequest, one: Branch, *, is_last: bool, races: bool, is_owed: bool) -> Answer:
+            spending = journey.spending.renewed() if is_owed else journey.spending
+            inner = replace(journey, request=request, spending=spending)
+            return await self._try(inner, one, is_last=is_last, races=races)
 
         async def go_on(request: GatewayRequest, failure: ConnectorError) -> Answer:
             rest = [other for other in left if self._may_follow(failure, branch, other)]
@@ -228,9 +221,33 @@ class Executor:
             attempt = partial(self._attempt, replace(journey, request=request))
             return await strategies.failover(rest, attempt, self._may_follow, self._ready)
 
-        phases = thinking.Phases(branch, ask, go_on, is_last=is_last, races=races)
+        pair = thinking.Pair(
+            branch,
+            branch.reasoning,
+            is_last=is_last,
+            races=races,
+            wants_effort=self.thinks(branch.reasoning, "optional", "always"),
+            can_rest=self.thinks(branch.leaf, "optional"),
+            seconds=self._hybrid.reasoning_timeout_seconds,
+            created=int(journey.record.started),
+        )
+        phases = thinking.Phases(pair, ask, go_on)
+        answer = await phases.answer(journey.request, self._outcome(journey, branch.reasoning))
+        journey.record.usage = phases.usage or journey.record.usage
+        return answer
+
+    def _outcome(self, journey: _Journey, reasoning: Leaf) -> Outcome:
+        """What can be said of the reasoning before anybody is asked; an answer alone is better than none."""
         outcome = self._hybrid.drawn(self._chance)
-        return await phases.answer(journey.request, outcome, self._hybrid.reasoning_timeout_seconds)
+        is_open = not self.backend_of(reasoning).circuit(reasoning.model).allows(self._monotonic())
+        if outcome == "used" and (is_open or not journey.spending.allows(besides=1)):
+            return "reasoning-failed"
+        return outcome
+
+    def thinks(self, leaf: Leaf, *when: Thinking) -> bool:
+        """Whether a model is known to think at these times, and to take an effort."""
+        info = self.backend_of(leaf).facts(leaf.model)
+        return info is not None and info.thinking in when and "reasoning_effort" not in info.refuses
 
     async def _try(
         self,
@@ -239,7 +256,6 @@ class Executor:
         *,
         is_last: bool,
         races: bool,
-        effort: Effort | None = None,
     ) -> Answer:
         """One model, until it is settled."""
         if journey.record.attempts and not journey.spending.allows():
@@ -247,7 +263,7 @@ class Executor:
         leaf, request, record = branch.leaf, journey.request, journey.record
         backend = self.backend_of(leaf)
         try:
-            prepared = self.prepare(request, leaf, effort)
+            prepared = self.prepare(request, leaf)
         except RequestError as refusal:
             logger.debug("%s %s is not asked: %s", request.id, backend.name, refusal.message)
             raise strategies.Unsayable(refusal) from None

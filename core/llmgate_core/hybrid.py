@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from .dialects.failures import reported_error
 from .mending import Mender
 from .sse import join
 from .translate.chat_answers import calls_of, finish_of, first_choice, reasoning_of, text_of
@@ -17,13 +18,15 @@ from .wire import Body, encode
 MAX_REASONING = 200_000
 """Characters of reasoning that are collected; the rest is cut off, and the second model goes to work."""
 
-Outcome = Literal["used", "reasoning-failed", "reasoning-skipped", "off"]
-"""What became of the reasoning, as the caller is told."""
+Outcome = Literal["used", "reasoning-failed", "reasoning-skipped", "reasoning-unused", "off"]
+"""What became of the reasoning, as the caller is told; unused is that of a pair whose second model has failed."""
 
-Effort = Literal["high", "none"]
-"""How much the two models shall think, where nobody else has said."""
-
+_SYSTEM = ("system", "developer")
 _TAGS = {"<think>": "</think>", "<thinking>": "</thinking>"}
+_OF_THE_ANSWER = (
+    *("n", "stop", "max_tokens", "max_completion_tokens", "response_format", "logprobs", "top_logprobs"),
+    *("store", "prediction", "modalities", "audio", "verbosity"),
+)
 _EFFORT = ("reasoning_effort", "thinking_budget", "reasoning", "thinking", "enable_thinking")
 _PREFACE = "Another model has thought about this before you. Use what helps, and do not repeat it:"
 
@@ -31,20 +34,35 @@ _PREFACE = "Another model has thought about this before you. Use what helps, and
 # --- the two requests -------------------------------------------------------------------------------------------------
 
 
-def thinking_request(body: Body) -> Body:
-    """What the first model is asked: the same, streamed, and to call no tool. The tools stay: it shall know of them."""
+def thinking_request(body: Body, *, wants_effort: bool = False) -> Body:
+    """What the first model is asked: the same, streamed, and to call no tool. The tools stay: it shall know of them.
+
+    What the caller demands of the answer, such as its length, is no matter of the first model's.
+
+    Args:
+        wants_effort: it is known to think by effort, and shall do its best, whatever the caller has said.
+    """
     changes: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
+    removed = {*_OF_THE_ANSWER, "tool_choice", "function_call"}
     if body.get("tools"):
-        return body.splice({**changes, "tool_choice": "none"}, remove=["n"])
-    return body.splice(changes, remove=["n", "tool_choice"])
+        changes["tool_choice"] = "none"
+    if body.get("functions"):
+        changes["function_call"] = "none"
+    if wants_effort:
+        removed |= {*_EFFORT}
+        changes["reasoning_effort"] = "high"
+    return body.splice(changes, remove=removed)
 
 
-def execution_request(body: Body, reasoning: str) -> Body:
+def execution_request(body: Body, reasoning: str, *, can_rest: bool = False) -> Body:
     """What the second model is asked: the same, with the reasoning behind all else, so that caches keep their prefix.
 
     How much the caller wants to be thought is not its affair.
+
+    Args:
+        can_rest: it is known that it need not think.
     """
-    bare = body.splice({}, remove=_EFFORT)
+    bare = body.splice({"reasoning_effort": "none"} if can_rest else {}, remove=_EFFORT)
     if not reasoning:
         return bare
     text = f"{_PREFACE}\n<reasoning>\n{reasoning}\n</reasoning>"
@@ -55,7 +73,8 @@ def _informed(messages: list[dict[str, Any]], text: str) -> list[dict[str, Any]]
     """The messages with a text at the end of what the user says last; it never gets into a tool's result."""
     place = len(messages) - 1
     if messages[place].get("role") == "assistant":  # an answer that the request has begun stays the last word
-        place = max((at for at, one in enumerate(messages) if one.get("role") == "user"), default=-1)
+        leading = next((at for at, one in enumerate(messages) if one.get("role") not in _SYSTEM), 0)
+        place = max((at for at, one in enumerate(messages) if one.get("role") == "user"), default=leading - 1)
     last = messages[place] if place >= 0 else {}
     if last.get("role") != "user":
         return [*messages[: place + 1], {"role": "user", "content": text}, *messages[place + 1 :]]
@@ -145,10 +164,14 @@ class Told(Mender):
 
     Args:
         id, created, model: of every chunk, `created` in Unix seconds.
+
+    Attributes:
+        has_answered: text, a tool call or the end of the second model's answer has passed; reasoning is no answer yet.
     """
 
     def __init__(self, id: str, created: int, model: str) -> None:
         self.outcome: Outcome = "used"
+        self.has_answered = False
         self.thought: Mapping[str, Any] | None = None  # the usage of the reasoning, where it is known
         self._head = {"id": id, "object": "chat.completion.chunk", "created": created, "model": model}
         self._has_role = False
@@ -162,18 +185,26 @@ class Told(Mender):
     def event(self, body: Body, name: str) -> Body:
         """A chunk of the second model's."""
         chunk = body.data
-        changes: dict[str, Any] = {"id": self._head["id"]}
+        if chunk.get("error") and not self.has_answered:
+            raise reported_error(body.bytes)
+        changes = dict(self._head)
         choice = first_choice(chunk)
         if choice is not None:
             delta = choice.get("delta")
+            self._look(delta if isinstance(delta, dict) else {}, choice)
             if self._has_role and isinstance(delta, dict) and "role" in delta:
-                bare = {**choice, "delta": {name: value for name, value in delta.items() if name != "role"}}
+                bare = {**choice, "delta": {key: value for key, value in delta.items() if key != "role"}}
                 changes["choices"] = [bare if one is choice else one for one in chunk["choices"]]
             if choice.get("finish_reason"):
                 changes["llmgate"] = {"hybrid": self.outcome}
         if isinstance(chunk.get("usage"), dict):
             changes |= usage_told(self.thought, chunk["usage"], self.outcome)
         return body.splice(changes) if "choices" in chunk else body
+
+    def _look(self, delta: Mapping[str, Any], choice: Mapping[str, Any]) -> None:
+        said = text_of(delta.get("content")) + text_of(delta.get("refusal"))
+        is_over = finish_of(choice) is not None
+        self.has_answered = self.has_answered or is_over or bool(said.strip() or calls_of(delta))
 
 
 def whole(data: bytes, reader: ReasoningReader, outcome: Outcome) -> bytes:
@@ -199,8 +230,9 @@ def _with_reasoning(choice: Any, text: str) -> Any:
 
 def usage_told(thought: Mapping[str, Any] | None, executed: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
     """The members `usage`, which is the sum, and `llmgate`, which has its parts; what was cut off has told none."""
+    # Not called `usage`: who watches a stream takes the last member of that name for the answer's.
     parts = {"reasoning": thought, "execution": executed}
-    return {"usage": _sum(thought or {}, executed), "llmgate": {"hybrid": outcome, "usage": parts}}
+    return {"usage": _sum(thought or {}, executed), "llmgate": {"hybrid": outcome, "usage_of": parts}}
 
 
 def _sum(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

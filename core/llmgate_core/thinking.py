@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import replace
-from typing import Protocol
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
-from .attempts import Answer
+from .attempts import Answer, one_chunk
 from .dialects import chat
 from .errors import ConnectorError, RequestError
-from .hybrid import Effort, Outcome, ReasoningReader, Told, execution_request, thinking_request, whole
+from .hybrid import Outcome, ReasoningReader, Told, execution_request, thinking_request, whole
 from .mending import mended
 from .replies import SSE
 from .request import GatewayRequest
-from .selector import Branch
+from .selector import Branch, Leaf
 from .sse import Parser
 from .strategies import Unsayable
 from .translate import LOST_HEADER, Translation
 from .translate.chat_answers import chunk_of
 from .translate.passing import translated
 from .translate.ways import way
+from .wire import Body
 
 HYBRID_HEADER = "x-llmgate-hybrid"
 """The response header that tells what became of the reasoning."""
@@ -30,13 +30,21 @@ Execute = Callable[[str], Awaitable[Answer]]
 """Asks the second model, with what the first has thought, or with nothing; raises ConnectorError."""
 
 
+GoOn = Callable[[ConnectorError], Awaitable[Answer]]
+"""Asks the branches that follow upon one that has failed in this way; raises that failure where there are none."""
+
+
 class Ask(Protocol):
     """Asks one model."""
 
     async def __call__(
-        self, request: GatewayRequest, branch: Branch, /, *, is_last: bool, races: bool, effort: Effort
+        self, request: GatewayRequest, branch: Branch, /, *, is_last: bool, races: bool, is_owed: bool
     ) -> Answer:
-        """Its answer to a request in Chat Completions; raises ConnectorError."""
+        """Its answer to a request in Chat Completions; raises ConnectorError.
+
+        Args:
+            is_owed: the budget must not stand against it, as a phase before it was paid for.
+        """
 
 
 class Thinking:
@@ -119,81 +127,96 @@ class Thinking:
             await self._answer.aclose()
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A branch of two models.
+
+    Args:
+        is_last, races: as the strategy says of the branch.
+        wants_effort, can_rest: as `thinking_request` and `execution_request` want to know of the two.
+        seconds: in which the reasoning has to be complete.
+        created: Unix time in seconds.
+    """
+
+    branch: Branch
+    reasoning: Leaf
+    is_last: bool
+    races: bool
+    wants_effort: bool
+    can_rest: bool
+    seconds: float
+    created: int
+
+
 class Phases:
-    """One branch of two models, from the request to an answer in the caller's dialect.
+    """What becomes of one request to a pair, from the request to an answer in the caller's dialect.
 
     Args:
         go_on: answers the same request by the branches that follow; raises the failure that it is given, or theirs.
-        is_last, races: as the strategy says of the branch.
+
+    Attributes:
+        usage: of both phases of a plain answer; None as long as nobody has told.
     """
 
     def __init__(
-        self,
-        branch: Branch,
-        ask: Ask,
-        go_on: Callable[[GatewayRequest, ConnectorError], Awaitable[Answer]],
-        *,
-        is_last: bool,
-        races: bool,
+        self, pair: Pair, ask: Ask, go_on: Callable[[GatewayRequest, ConnectorError], Awaitable[Answer]]
     ) -> None:
-        self._branch = branch
+        self.usage: Mapping[str, Any] | None = None
+        self._pair = pair
         self._ask = ask
         self._go_on = go_on
-        self._is_last = is_last
-        self._races = races
 
-    async def answer(self, request: GatewayRequest, outcome: Outcome, seconds: float) -> Answer:
+    async def answer(self, request: GatewayRequest, outcome: Outcome) -> Answer:
         """The answer; a stream begins with the first of the reasoning.
 
         Args:
             outcome: `used`, or why the first model is not asked.
-            seconds: in which the reasoning has to be complete.
 
         Raises:
             ConnectorError: nobody answers, or the request cannot be said in Chat Completions.
         """
         hub, near = in_hub(request)
-        thinking = await self._begun(hub, seconds) if outcome == "used" else None
+        thinking = await self._begun(hub) if outcome == "used" else None
         if thinking is not None and request.stream:
             answer = self._streamed(hub, thinking)
         else:
             answer = await self._plain(hub, thinking, outcome)
         return answer if near is None else await said_by(near, answer, request)
 
-    async def _begun(self, hub: GatewayRequest, seconds: float) -> Thinking | None:
+    async def _begun(self, hub: GatewayRequest) -> Thinking | None:
         """The first model thinking; None where it fails, whatever the reason."""
-        reasoning = self._branch.reasoning
-        assert reasoning is not None  # noqa: S101 - else the branch has no phases
-        until = asyncio.get_running_loop().time() + seconds
-        asked = replace(hub, body=thinking_request(hub.body), stream=True)
-        one = Branch(reasoning, ttft_timeout=self._branch.ttft_timeout)
+        pair = self._pair
+        until = asyncio.get_running_loop().time() + pair.seconds
+        asked = replace(hub, body=thinking_request(hub.body, wants_effort=pair.wants_effort), stream=True)
+        one = Branch(pair.reasoning, ttft_timeout=min(pair.seconds, pair.branch.ttft_timeout or pair.seconds))
         try:
-            async with asyncio.timeout_at(until):
-                answer = await self._ask(asked, one, is_last=False, races=self._races, effort="high")
-        except (ConnectorError, TimeoutError):
+            answer = await self._ask(asked, one, is_last=False, races=pair.races, is_owed=False)
+        except ConnectorError:
             return None
         thinking = Thinking(answer, until)
         return thinking if await thinking.begun() else None
 
-    async def _execute(self, hub: GatewayRequest, reasoning: str) -> Answer:
-        asked = replace(hub, body=execution_request(hub.body, reasoning))
-        one = Branch(self._branch.leaf, ttft_timeout=self._branch.ttft_timeout)
-        return await self._ask(asked, one, is_last=self._is_last, races=self._races, effort="none")
+    async def _execute(self, hub: GatewayRequest, reasoning: str, *, is_owed: bool) -> Answer:
+        pair = self._pair
+        asked = replace(hub, body=execution_request(hub.body, reasoning, can_rest=pair.can_rest))
+        one = Branch(pair.branch.leaf, ttft_timeout=pair.branch.ttft_timeout)
+        return await self._ask(asked, one, is_last=pair.is_last, races=pair.races, is_owed=is_owed)
 
     def _streamed(self, hub: GatewayRequest, thinking: Thinking) -> Answer:
         """The caller hears of the reasoning at once. What fails behind it is for the branches that follow to mend."""
 
         async def execute(reasoning: str) -> Answer:
-            try:
-                return await self._execute(hub, reasoning)
-            except ConnectorError as failure:
-                return await self._go_on(hub, failure)
+            return await self._execute(hub, reasoning, is_owed=True)
 
-        told = Told(f"chatcmpl-{hub.id}", int(time.time()), self._branch.leaf.model)
-        headers = {"content-type": SSE, HYBRID_HEADER: "used", "x-llmgate-backend": str(self._branch.leaf.backend)}
+        async def go_on(failure: ConnectorError) -> Answer:
+            return await self._go_on(hub, failure)
+
+        leaf = self._pair.branch.leaf
+        told = Told(f"chatcmpl-{hub.id}", self._pair.created, leaf.model)
+        headers = {"content-type": SSE, HYBRID_HEADER: "used", "x-llmgate-backend": str(leaf.backend)}
         if hub.lost:
             headers[LOST_HEADER] = ",".join(hub.lost)
-        chunks = streamed(thinking, told, execute)
+        chunks = streamed(thinking, told, execute, go_on)
         return Answer(200, headers, chunks, thinking.aclose, stream=True).through(chunks)
 
     async def _plain(self, hub: GatewayRequest, thinking: Thinking | None, outcome: Outcome) -> Answer:
@@ -201,13 +224,14 @@ class Phases:
         reasoning = await thinking.all() if thinking else ""
         if outcome == "used" and not reasoning:
             outcome = "reasoning-failed"
-        answer = await self._execute(hub, reasoning)
+        answer = await self._execute(hub, reasoning, is_owed=thinking is not None)
         answer.headers[HYBRID_HEADER] = outcome
         if answer.stream or thinking is None:
             return answer
         data = whole(await _data(answer), thinking.reader if reasoning else ReasoningReader(), outcome)
+        self.usage = Body(data).get("usage")
         answer.headers["content-length"] = str(len(data))
-        return answer.through(_one(data))
+        return answer.through(one_chunk(data))
 
 
 def in_hub(request: GatewayRequest) -> tuple[GatewayRequest, Translation | None]:
@@ -240,19 +264,17 @@ async def said_by(near: Translation, answer: Answer, request: GatewayRequest) ->
         await answer.aclose()
         raise
     answer.headers["content-length"] = str(len(data))
-    return answer.through(_one(data))
+    return answer.through(one_chunk(data))
 
 
 async def _data(answer: Answer) -> bytes:
     return b"".join([chunk async for chunk in answer.chunks])
 
 
-async def _one(data: bytes) -> AsyncGenerator[bytes, None]:
-    yield data
-
-
-async def streamed(thinking: Thinking, told: Told, execute: Execute) -> AsyncGenerator[bytes, None]:
+async def streamed(thinking: Thinking, told: Told, execute: Execute, go_on: GoOn) -> AsyncGenerator[bytes, None]:
     """The caller's stream, in Chat Completions: the reasoning as it comes, then the other model's answer.
+
+    Until that has said something, the branches that follow may answer in its place.
 
     Raises:
         ConnectorError: nobody could answer, or the answer broke off.
@@ -263,9 +285,20 @@ async def streamed(thinking: Thinking, told: Told, execute: Execute) -> AsyncGen
             yield told.reasoning(piece)
         told.outcome = "reasoning-failed" if thinking.failed else "used"
         told.thought = thinking.reader.usage
-        answer = await execute(thinking.used)
-        async for chunk in mended(answer.chunks, told, stream=True):
-            yield chunk
+        failure: ConnectorError | None = None
+        while not told.has_answered:
+            try:
+                answer = await (execute(thinking.used) if failure is None else go_on(failure))
+                async for chunk in mended(answer.chunks, told, stream=True):
+                    yield chunk
+                if not told.has_answered:
+                    raise ConnectorError("protocol", "the upstream ended the stream before the answer had begun")
+            except ConnectorError as error:
+                if told.has_answered or failure is not None:  # the branches that follow have had their turn
+                    raise
+                failure, told.outcome = error, "reasoning-unused"
+                if answer is not None:
+                    await answer.aclose()
     finally:
         await thinking.aclose()
         if answer is not None:

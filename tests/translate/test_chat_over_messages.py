@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from llmgate_core.connectors import ModelInfo
 from llmgate_core.errors import ConnectorError, RequestError
 from llmgate_core.translate.chat_over_messages import LOSSES, translate
 from llmgate_core.wire import Body, encode
@@ -278,7 +279,43 @@ def test_every_loss_that_is_documented_happens() -> None:
 )
 def test_the_length_of_an_answer_is_always_told(max_output: int | None, budget: int, length: int) -> None:
     asked = asks(thinking_budget=budget) if budget else asks()
-    assert translate(Body(encode(asked)), max_output=max_output).body.data["max_tokens"] == length
+    info = ModelInfo("m", max_output=max_output)
+    assert translate(Body(encode(asked)), info=info).body.data["max_tokens"] == length
+
+
+@pytest.mark.parametrize(
+    ("asked", "refuses", "told"),
+    [
+        ({"reasoning_effort": "high"}, (), {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}),
+        (
+            {"reasoning_effort": "high"},
+            ("adaptive_thinking",),
+            {"thinking": {"type": "enabled", "budget_tokens": 32_000}, "max_tokens": 8192 + 32_000},
+        ),
+        ({"reasoning_effort": "none"}, ("adaptive_thinking",), {"thinking": {"type": "disabled"}}),
+        (
+            {"thinking_budget": 9000},
+            ("thinking_budget",),
+            {"thinking": {"type": "adaptive"}, "output_config": {"effort": "medium"}},
+        ),
+        ({"thinking_budget": 0}, ("thinking_budget",), {"thinking": {"type": "disabled"}}),
+        (
+            {"thinking_budget": 99_000, "reasoning_effort": "low"},
+            ("thinking_budget",),
+            {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}},
+        ),
+    ],
+)
+def test_a_model_is_asked_to_think_in_its_own_way(
+    asked: dict[str, Any], refuses: tuple[str, ...], told: dict[str, Any]
+) -> None:
+    """Up to 4.5 Claude knows budgets only, from 4.7 on efforts only; Codex always sends an effort."""
+    translation = translate(Body(encode(asks(**asked))), info=ModelInfo("m", refuses=refuses))
+    said = translation.body.data
+    assert {"max_tokens": 8192, **told} == {
+        name: said[name] for name in ("max_tokens", "thinking", "output_config") if name in said
+    }
+    assert ("thinking_budget" in translation.lost) is (asked.get("thinking_budget", 0) > 0)
 
 
 @pytest.mark.parametrize("text", [b'{"messages":[{"role":"user","content":"x"}],"seed":1e999}', b"[]", b"{"])

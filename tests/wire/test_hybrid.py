@@ -11,8 +11,9 @@ import anthropic
 import openai
 import pytest
 
+from llmgate_core.observe import counted
 from llmgate_core.request import RequestRecord
-from llmgate_core.sections import HybridConfig
+from llmgate_core.sections import FailureHandlingConfig, HybridConfig
 from llmgate_core.sse import Parser
 from llmgate_core.testing import Exchange, Script
 
@@ -144,7 +145,7 @@ def test_usage_is_the_sum_and_has_its_parts(gateway: GatewayFactory, stream: boo
             reply = await running.client.post(f"{running.url}/v1/chat/completions", json=body, headers=headers)
             assert reply.headers["x-llmgate-hybrid"] == "used"
             told = reply.json() if not stream else json.loads(Parser().feed(reply.content)[-2].data)
-            assert told["llmgate"] == {"hybrid": "used", "usage": {"reasoning": USAGE, "execution": USAGE}}
+            assert told["llmgate"] == {"hybrid": "used", "usage_of": {"reasoning": USAGE, "execution": USAGE}}
 
     run(test())
 
@@ -356,3 +357,113 @@ def test_it_may_win_a_race_and_lose_one(gateway: GatewayFactory, stream: bool) -
             await pair.hung_up.wait()
 
     run(test())
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_where_one_attempt_is_left_it_is_the_answers(gateway: GatewayFactory, stream: bool) -> None:
+    async def test() -> None:
+        pair = Pair(ENDED)
+        async with gateway(pair, failure_handling=FailureHandlingConfig(max_attempts=1)) as running:
+            reply = await running.chat(model=SELECTOR, stream=stream)
+            assert (reply.status_code, reply.headers["x-llmgate-hybrid"]) == (200, "reasoning-failed")
+            assert list(pair.asked) == ["worker"]
+
+    run(test())
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_an_answer_is_owed_to_a_reasoning_that_took_its_time(gateway: GatewayFactory, stream: bool) -> None:
+    async def test() -> None:
+        pair = Pair(ENDED)
+
+        async def think(exchange: Exchange) -> None:
+            await asyncio.sleep(0.3)
+            await pair.thinks(exchange)
+
+        pair.think = think
+        limits = FailureHandlingConfig(max_attempts=2, total_timeout_seconds=0.1)
+        async with gateway(pair, failure_handling=limits) as running:
+            assert (await asked(running, stream=stream))[:2] == ("".join(THOUGHT), "答案")
+
+    run(test())
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_the_record_has_the_sum(gateway: GatewayFactory, stream: bool, path: str) -> None:
+    async def test() -> None:
+        async with gateway(Pair(USED, ends=True)) as running:
+            said: dict[str, Any] = {"input": "hi"} if path.endswith("responses") else running.body(max_tokens=9)
+            options = {"stream_options": {"include_usage": True}} if path.endswith("completions") else {}
+            body = {**said, "model": SELECTOR, "stream": stream, **(options if stream else {})}
+            assert (await running.client.post(running.url + path, json=body)).status_code == 200
+            assert counted((await running.finished()).usage or {}) == (18, 14)
+
+    run(test())
+
+
+def test_a_first_model_that_keeps_failing_is_spared(gateway: GatewayFactory) -> None:
+    async def test() -> None:
+        pair, thinks = Pair([]), []
+
+        async def think(exchange: Exchange) -> None:
+            thinks.append(1)
+            await exchange.hung_up()
+
+        pair.think = think
+        async with gateway(pair, hybrid=HybridConfig(reasoning_timeout_seconds=0.05)) as running:
+            for _ in range(8):
+                reply = await running.chat(model=SELECTOR)
+                assert (reply.status_code, reply.headers["x-llmgate-hybrid"]) == (200, "reasoning-failed")
+            assert len(thinks) == 5
+
+    run(test())
+
+
+@pytest.mark.parametrize("dies", ["error", "cut", "silence"])
+def test_reasoning_of_the_second_is_no_answer_yet(gateway: GatewayFactory, dies: str) -> None:
+    async def test() -> None:
+        pair = Pair(ENDED)
+
+        async def work(exchange: Exchange) -> None:
+            if exchange.request.json()["model"] == "other":
+                await pair.answer(exchange)
+                return
+            await exchange.sse(chunk({"role": "assistant", "reasoning_content": "hm"}))
+            if dies == "error":
+                await exchange.sse({"error": {"message": "broken"}})
+            elif dies == "cut":
+                exchange.cut()
+
+        pair.work = work
+        async with gateway(pair) as running:
+            reasoning, text, _ = await asked(running, stream=True, model=f"{SELECTOR}|openai-compatible:other")
+            assert (reasoning, text) == ("".join(THOUGHT) + "hm", "答案")
+            reply = await running.chat(model=f"{SELECTOR}|openai-compatible:other", stream=True)
+            assert '"llmgate":{"hybrid":"reasoning-unused"}' in reply.text
+            alone = await running.chat(model=SELECTOR, stream=True)
+            assert '"error"' in alone.text
+            assert "[DONE]" not in alone.text
+
+    run(test())
+
+
+def test_claude_is_told_to_think(gateway: GatewayFactory) -> None:
+    async def test(model: str, way: dict[str, Any]) -> None:
+        pair = Pair()
+
+        async def upstream(exchange: Exchange) -> None:
+            if exchange.request.path == "/v1/messages":
+                pair.asked["thinker"] = exchange.request.json()
+                await exchange.reply(500, {"error": {"message": "enough"}})
+            else:
+                await pair(exchange)
+
+        async with gateway(upstream, beside={"claude": "anthropic-compatible"}) as running:
+            selector = f"hybrid:[claude:{model},openai-compatible:worker]"
+            await running.chat(model=selector, reasoning_effort="low", max_tokens=50)
+            sent = pair.asked["thinker"]
+            assert {name: sent[name] for name in ("thinking", "output_config") if name in sent} == way
+
+    run(test("claude-opus-4-7", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}))
+    run(test("claude-sonnet-4-5", {"thinking": {"type": "enabled", "budget_tokens": 32_000}}))

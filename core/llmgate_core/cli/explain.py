@@ -15,7 +15,6 @@ from . import configuration
 if TYPE_CHECKING:
     from ..app import Gateway
     from ..config import GatewayConfig
-    from ..hybrid import Effort
     from ..policies.rewrites import Step
     from ..request import GatewayRequest
     from ..selector import Branch, Leaf
@@ -99,20 +98,20 @@ def branch_steps(gateway: Gateway, request: GatewayRequest, branch: Branch) -> d
     notes = {name: value for name, value in vars(branch).items() if name not in skipped and value is not None}
     if branch.reasoning is None:
         return {"notes": notes, **leaf_steps(gateway, request, request.body, branch.leaf)}
-    thinking, execution = hybrid.thinking_request(request.body), hybrid.execution_request(request.body, "...")
+    thinks = gateway.executor.thinks
+    thinking = hybrid.thinking_request(request.body, wants_effort=thinks(branch.reasoning, "optional", "always"))
+    execution = hybrid.execution_request(request.body, "...", can_rest=thinks(branch.leaf, "optional"))
     return {
         "notes": notes,
-        "reasoning": leaf_steps(gateway, request, thinking, branch.reasoning, "high"),
-        **leaf_steps(gateway, request, execution, branch.leaf, "none"),
+        "reasoning": leaf_steps(gateway, request, thinking, branch.reasoning),
+        **leaf_steps(gateway, request, execution, branch.leaf),
     }
 
 
-def leaf_steps(
-    gateway: Gateway, request: GatewayRequest, body: Body, leaf: Leaf, effort: Effort | None = None
-) -> dict[str, Any]:
+def leaf_steps(gateway: Gateway, request: GatewayRequest, body: Body, leaf: Leaf) -> dict[str, Any]:
     """What one model would be sent, given what is asked of it; raises like `branch_steps`."""
     backend = gateway.executor.backend_of(leaf)
-    prepared = gateway.executor.prepare(replace(request, body=body), leaf, effort)
+    prepared = gateway.executor.prepare(replace(request, body=body), leaf)
     state = backend.readiness()
     changed = [name for name in prepared.body.names() if prepared.body.raw(name) != request.body.raw(name)]
     return {

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..dialects import responses
+from ..dialects.requests import mistyped
 from ..errors import RequestError
 from ..executor import Answer
 from ..mending import MAX_WHOLE_BYTES
@@ -70,6 +71,8 @@ class Responses(Endpoint):
         previous = request.body.get("previous_response_id")
         if previous is None and not len(self._gateway.conversations):  # nothing that it could refer to
             return request
+        if previous is not None and not isinstance(previous, str):
+            raise mistyped("previous_response_id", "a string")
         given = responses.input_items(request.body.get("input"))
         items = self._gateway.conversations.resolved(given, request.caller)
         if previous is not None:

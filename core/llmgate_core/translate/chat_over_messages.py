@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable
 
+from ..connectors import ModelInfo
 from ..errors import RequestError
 from ..wire import Body, JsonError, encode
 from .chat_over_messages_reply import Manner, completion_of
@@ -28,14 +29,14 @@ def _new_id() -> str:
 def translate(
     body: Body,
     *,
-    max_output: int | None = None,
+    info: ModelInfo | None = None,
     new_id: Callable[[], str] = _new_id,
     clock: Callable[[], float] = time.time,
 ) -> ChatOverMessages:
     """The translation of one request, which `dialects.chat` has read.
 
     Args:
-        max_output: tokens that the model can answer with, None where that is not known.
+        info: what is known of the model.
         new_id: an id for an answer that has none.
         clock: Unix time in seconds.
 
@@ -44,7 +45,7 @@ def translate(
     """
     losses = Losses(LOSSES)
     try:
-        told = Body(encode(request_of(body, max_output, losses)))
+        told = Body(encode(request_of(body, info or ModelInfo(""), losses)))
     except JsonError as error:
         raise RequestError(f"the request's body is not usable JSON: {error}", code="invalid_json") from None
     except RecursionError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..connectors import ModelInfo
 from ..dialects.requests import mistyped
 from ..wire import Body
 from .chat_over_messages_rules import is_set, lose_beside
@@ -40,11 +41,11 @@ _SAYS_NOTHING: Mapping[str, Any] = {"frequency_penalty": 0, "presence_penalty": 
 _TIERS = {"auto": "auto", "default": "standard_only"}
 
 
-def request_of(body: Body, max_output: int | None, losses: Losses) -> dict[str, Any]:
+def request_of(body: Body, info: ModelInfo, losses: Losses) -> dict[str, Any]:
     """The members of the Messages request.
 
     Args:
-        max_output: tokens that the model can answer with, None where that is not known.
+        info: what is known of the model.
 
     Raises:
         RequestError: something in it cannot be said and must not be left out; `param` names it.
@@ -54,7 +55,7 @@ def request_of(body: Body, max_output: int | None, losses: Losses) -> dict[str, 
     conversation = conversation_of(data.get("messages"), losses)
     tools = tools_of(data, conversation.called, losses)
     situation = Situation(must_call(tools), conversation.ends_with_result)
-    sampling = sampling_of(data, situation, max_output, losses)
+    sampling = sampling_of(data, situation, info, losses)
     told = {"model": data.get("model"), **_said(conversation), **tools, **sampling, **_ends(data, losses)}
     _set_format(told, data.get("response_format"), losses)
     told.update(_service(data, losses))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..connectors import ModelInfo
 from ..dialects.requests import mistyped
 from .losses import Losses
 
@@ -22,6 +23,12 @@ input exceed the window together, so that what a model can do at most would take
 
 SMALLEST_BUDGET = 1024
 """Tokens; source: Anthropic's API reference, `thinking.budget_tokens`."""
+
+ADAPTIVE = "adaptive_thinking"
+"""What facts call the kind of thinking that has no budget, where a model refuses it."""
+
+_BUDGETS = {"minimal": 1024, "low": 4096, "medium": 16_384, "high": 32_000, "xhigh": 48_000, "max": 60_000}
+"""Tokens for an effort, where a model thinks by its budget only; the first three as `messages_over_chat` tells them."""
 
 _EFFORTS = {name: name for name in ("low", "medium", "high", "xhigh", "max")} | {"minimal": "low"}
 _LENGTHS = ("max_completion_tokens", "max_tokens")
@@ -41,27 +48,38 @@ class Situation:
     after_result: bool
 
 
-def sampling_of(
-    data: Mapping[str, Any], situation: Situation, max_output: int | None, losses: Losses
-) -> dict[str, Any]:
+def sampling_of(data: Mapping[str, Any], situation: Situation, info: ModelInfo, losses: Losses) -> dict[str, Any]:
     """The members for length, sampling and thinking; `max_tokens` is always among them, as Messages wants it.
 
     Args:
-        max_output: tokens that the model can answer with, None where that is not known.
+        info: what is known of the model.
 
     Raises:
         RequestError: a value is of another type.
     """
     length = _length(data)
+    data = _in_its_way(data, info, losses)
     effort = _effort(data)
     thinking = _thinking(data, situation, length, losses)
     budget = thinking.get("budget_tokens", 0)
-    told: dict[str, Any] = {"max_tokens": _usual(max_output, budget) if length is None else length}
+    told: dict[str, Any] = {"max_tokens": _usual(info.max_output, budget) if length is None else length}
     if thinking:
         told["thinking"] = thinking
     if effort is not None:
         told["output_config"] = {"effort": effort}
     return {**told, **_draws(data, thinking.get("type") in ("enabled", "adaptive"), losses)}
+
+
+def _in_its_way(data: Mapping[str, Any], info: ModelInfo, losses: Losses) -> Mapping[str, Any]:
+    """The same wish to think, in the way that the model knows, of the two that there are."""
+    effort, budget = data.get("reasoning_effort"), data.get("thinking_budget")
+    if budget is None and isinstance(effort, str) and effort in _BUDGETS and ADAPTIVE in info.refuses:
+        return {**data, "reasoning_effort": None, "thinking_budget": _BUDGETS[effort]}
+    if isinstance(budget, int) and budget > 0 and "thinking_budget" in info.refuses:
+        losses.add("thinking_budget")
+        said = next(name for name, most in _BUDGETS.items() if budget <= most or name == "max")
+        return {**data, "reasoning_effort": effort or said, "thinking_budget": None}
+    return data
 
 
 def _usual(max_output: int | None, budget: int) -> int:

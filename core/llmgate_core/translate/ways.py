@@ -5,34 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
+from ..connectors import ModelInfo
 from ..dialects import chat, messages, responses
 from ..request import Dialect
 from ..wire import Body
 from . import Translation, chat_over_messages, messages_over_chat, responses_over_chat
 from .relayed import Relayed
 
-Translate = Callable[[Body, int | None], Translation]
-"""Makes the translation of a body; the number says how many tokens an answer of the model may have, where it is known.
+Translate = Callable[[Body, ModelInfo | None], Translation]
+"""Makes the translation of a body for a model, of which something may be known.
 
-Messages has to be told how long an answer may be, and callers of other dialects need not say.
+Messages has to be told how long an answer may be and in which way the model thinks, and callers of other dialects
+cannot say.
 """
 
 
-def _responses_over_chat(body: Body, max_output: int | None) -> Translation:
+def _responses_over_chat(body: Body, info: ModelInfo | None) -> Translation:
     return responses_over_chat.translate(body)
 
 
-def _messages_over_chat(body: Body, max_output: int | None) -> Translation:
+def _messages_over_chat(body: Body, info: ModelInfo | None) -> Translation:
     return messages_over_chat.translate(body)
 
 
-def _chat_over_messages(body: Body, max_output: int | None) -> Translation:
-    return chat_over_messages.translate(body, max_output=max_output)
+def _chat_over_messages(body: Body, info: ModelInfo | None) -> Translation:
+    return chat_over_messages.translate(body, info=info)
 
 
-def _responses_over_messages(body: Body, max_output: int | None) -> Translation:
+def _responses_over_messages(body: Body, info: ModelInfo | None) -> Translation:
     """Neither is the hub: first into chat, then out of it."""
-    return Relayed(responses_over_chat.translate(body), partial(chat_over_messages.translate, max_output=max_output))
+    return Relayed(responses_over_chat.translate(body), partial(chat_over_messages.translate, info=info))
 
 
 _WAYS: Mapping[tuple[Dialect, Dialect], Translate] = {
