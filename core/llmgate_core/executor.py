@@ -212,7 +212,10 @@ class Executor:
         async def ask(request: GatewayRequest, one: Branch, *, is_last: bool, races: bool, is_owed: bool) -> Answer:
             spending = journey.spending.renewed() if is_owed else journey.spending
             inner = replace(journey, request=request, spending=spending)
-            return await self._try(inner, one, is_last=is_last, races=races)
+            answer = await self._try(inner, one, is_last=is_last, races=races)
+            if one.leaf is branch.reasoning and journey.record.served_by is not None:
+                journey.record.served_by.message = "it has thought"  # where attempts are told, it has not failed
+            return answer
 
         async def go_on(request: GatewayRequest, failure: ConnectorError) -> Answer:
             rest = [other for other in left if self._may_follow(failure, branch, other)]

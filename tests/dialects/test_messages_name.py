@@ -35,11 +35,15 @@ def told(chunks: Sequence[bytes]) -> list[bytes]:
     return asyncio.run(collect())
 
 
-@given(places=st.lists(st.integers(0, len(STREAM)), max_size=8).map(sorted))
-def test_a_stream_cut_anywhere(places: list[int]) -> None:
-    cuts = [0, *places, len(STREAM)]
-    pieces = [STREAM[start:end] for start, end in pairwise(cuts)]
-    assert b"".join(told(pieces)) == WANTED
+PINGS = b'event: ping\ndata: {"type": "ping"}\n\ndata:{"type":"ping"}\r\n\r\n'
+
+
+@given(places=st.lists(st.integers(0, len(STREAM + PINGS)), max_size=8).map(sorted), pings=st.booleans())
+def test_a_stream_cut_anywhere(places: list[int], pings: bool) -> None:
+    given_, wanted = (PINGS + STREAM, PINGS + WANTED) if pings else (STREAM, WANTED)
+    cuts = [0, *(place for place in places if place <= len(given_)), len(given_)]
+    pieces = [given_[start:end] for start, end in pairwise(cuts)]
+    assert b"".join(told(pieces)) == wanted
 
 
 def test_nothing_waits_behind_the_first_event() -> None:

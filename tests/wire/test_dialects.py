@@ -214,6 +214,18 @@ def test_a_response_can_be_continued(gateway: GatewayFactory) -> None:
     run(test())
 
 
+@pytest.mark.parametrize("previous", [5, [], {"a": 1}, True])
+@pytest.mark.parametrize("extra", [None, {"responses": True}])
+def test_an_id_that_is_none_is_refused(gateway: GatewayFactory, previous: Any, extra: dict[str, Any] | None) -> None:
+    async def test() -> None:
+        async with gateway(chat_upstream, extra=extra) as running:
+            body = {"model": "m", "input": "hi", "previous_response_id": previous}
+            reply = await running.client.post(f"{running.url}/v1/responses", json=body)
+            assert (reply.status_code, reply.json()["error"]["param"]) == (400, "previous_response_id")
+
+    run(test())
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
 def test_a_kept_response_can_be_fetched_and_deleted(gateway: GatewayFactory, stream: bool) -> None:
     async def test() -> None:

@@ -236,6 +236,7 @@ def test_a_second_model_that_fails_leaves_it_to_the_next_branch(gateway: Gateway
             assert pair.asked["other"]["messages"] == [{"role": "user", "content": "hi"}]
             alone = await running.chat(model=SELECTOR, stream=stream)
             assert "broken" in alone.text
+            assert stream or "thinker: HTTP 200, fine: it has thought" in alone.text
             assert b"[DONE]" not in alone.content
             assert alone.status_code == (200 if stream else 502)
 

@@ -228,7 +228,11 @@ def find(flags: Mapping[str, Any]) -> Places:
     """Where the files are that `flags` and the current folder mean."""
     from ..config import find_places
 
-    return find_places(Path.cwd(), Path.home(), flags.get("config"), flags.get("backend_instances"))
+    try:
+        folder = Path.cwd()
+    except OSError:
+        raise StartRefused("the current folder is gone; change into another one", EXIT_USAGE) from None
+    return find_places(folder, Path.home(), flags.get("config"), flags.get("backend_instances"))
 
 
 def overrides(ctx: click.Context, flags: Mapping[str, Any]) -> dict[KeyPath, Override]:

@@ -27,42 +27,42 @@ def named(data: bytes, model: str) -> bytes:
 
 
 async def named_stream(chunks: AsyncGenerator[bytes, None], model: str) -> AsyncGenerator[bytes, None]:
-    """A stream by this name, which is in its first event; every other byte passes. Closes `chunks` in the end."""
-    held = b""
+    """A stream by this name, which is in its first event but for pings; every other byte passes. Closes `chunks`."""
+    held, is_named = b"", False
     try:
         async for chunk in chunks:
-            held += chunk
-            begun = _begun(held, model)
-            if begun is not None or len(held) >= MAX_HELD_BYTES:
-                yield begun or held
-                held = b""
-                break
-            complete = max(held.rfind(b"\n"), held.rfind(b"\r")) + 1
-            if complete:  # comments, and the event's own name
-                yield held[:complete]
-                held = held[complete:]
-        async for chunk in chunks:
-            yield chunk
+            if is_named:
+                yield chunk
+                continue
+            passed, held, is_named = _named(held + chunk, model)
+            if len(held) >= MAX_HELD_BYTES:
+                passed, held, is_named = passed + held, b"", True
+            if passed:
+                yield passed
         if held:
             yield held
     finally:
         await chunks.aclose()
 
 
-def _begun(data: bytes, model: str) -> bytes | None:
-    """The beginning of a stream by this name, None while its first event is not complete."""
-    found = _DATA.search(data)
-    if found is None:
-        return None
-    event = Body(found[1])
-    try:
-        message = event.raw("message") if event.get("type") == "message_start" else None
-        if message is None:
-            return data
-        renamed = event.bytes.replace(message, _called(Body(message), model).bytes, 1)
-    except JsonError:
-        return data
-    return data[: found.start(1)] + renamed + data[found.end(1) :]
+def _named(data: bytes, model: str) -> tuple[bytes, bytes, bool]:
+    """What may pass of a stream's beginning, what has to wait, and whether the event with the name is in the former."""
+    at = 0
+    while found := _DATA.search(data, at):
+        event = Body(found[1])
+        try:
+            sort = event.get("type")
+            message = event.raw("message") if sort == "message_start" else None
+            if message is not None:
+                renamed = event.bytes.replace(message, _called(Body(message), model).bytes, 1)
+                return data[: found.start(1)] + renamed + data[found.end(1) :], b"", True
+        except JsonError:
+            sort = None
+        if sort != "ping":
+            return data, b"", True
+        at = found.end() - 1  # the next line begins behind this line end
+    complete = max(at, data.rfind(b"\n") + 1, data.rfind(b"\r") + 1)
+    return data[:complete], data[complete:], False
 
 
 def _called(message: Body, model: str) -> Body:

@@ -272,7 +272,8 @@ def context(record: RequestRecord) -> str:
 
 def _told(attempt: Attempt) -> str:
     answered = f"HTTP {attempt.status}, " if attempt.status else ""
-    return f"  {attempt.backend}:{attempt.model}: {answered}{attempt.kind or 'given up'}: {attempt.message[:200]}"
+    outcome = attempt.kind or ("given up" if not attempt.message else "fine")
+    return f"  {attempt.backend}:{attempt.model}: {answered}{outcome}: {attempt.message[:200]}"
 
 
 def wrong_method(record: RequestRecord, error: HTTPException) -> RequestError:

@@ -27,18 +27,20 @@ def with_one_system(messages: list[dict[str, Any]], losses: Losses, name: str) -
     while count < len(messages) and messages[count]["role"] == "system" and isinstance(messages[count]["content"], str):
         count += 1
     said: list[dict[str, Any]] = []
+    after_reminder = False
     if count:
         said.append({"role": "system", "content": "\n\n".join(message["content"] for message in messages[:count])})
     for message in messages[count:]:
-        if message["role"] != "system":
-            said.append(message)
-            continue
-        losses.add(name)
-        content = _reminders(message["content"])
-        if said and said[-1]["role"] == "user":
-            said[-1] = {**said[-1], "content": _joined(said[-1]["content"], content)}
+        is_late = message["role"] == "system"
+        told = {"role": "user", "content": _reminders(message["content"])} if is_late else message
+        if is_late:
+            losses.add(name)
+        joins = is_late or after_reminder
+        if joins and told["role"] == "user" and said and said[-1]["role"] == "user":
+            said[-1] = {**said[-1], "content": _joined(said[-1]["content"], told["content"])}
         else:
-            said.append({"role": "user", "content": content})
+            said.append(told)
+        after_reminder = is_late
     return said
 
 

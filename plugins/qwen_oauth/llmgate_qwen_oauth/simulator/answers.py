@@ -46,7 +46,7 @@ Script = Callable[[dict[str, Any]], tuple[str, dict[str, Any]] | None]
 def compose(body: dict[str, Any], number: int, now: float, script: Script | None = None) -> Answer:
     """Decides what to say.
 
-    Tools offered and a user's turn last: tool calls. A tool's result last: a text about it. Else: a text that
+    Tools offered and a user's turn last: tool calls. A tool's result since the model's last turn: a text about it. Else: a text that
     echoes the user.
 
     Args:
@@ -55,16 +55,24 @@ def compose(body: dict[str, Any], number: int, now: float, script: Script | None
         now: Unix time in seconds.
         script: decides about calls in place of all that, where tools may be called.
     """
-    last = body["messages"][-1]
-    said = _text_of(last.get("content"))
+    result = _new_result(body["messages"])
+    said = _text_of((result or body["messages"][-1]).get("content"))
     if script is not None:
         calls = _scripted(body, script, number)
     else:
-        calls = _tool_calls(body, said, number) if last["role"] != "tool" else ()
-    text = "" if calls else _about_tool(said) if last["role"] == "tool" else _echo(said)
+        calls = _tool_calls(body, said, number) if result is None else ()
+    text = "" if calls else _about_tool(said) if result else _echo(said)
     reasoning = "先想一想。Thinking about it first." if body.get("enable_thinking") else ""
     usage = _usage(body, text + reasoning + "".join(call.arguments for call in calls))
     return Answer(f"chatcmpl-sim-{number}", body["model"], int(now), text, reasoning, calls, usage)
+
+
+def _new_result(messages: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The last result of a tool since the model itself has spoken, whoever spoke behind it."""
+    for message in reversed(messages):
+        if message["role"] in ("tool", "assistant"):
+            return message if message["role"] == "tool" else None
+    return None
 
 
 def reply(answer: Answer) -> dict[str, Any]:
