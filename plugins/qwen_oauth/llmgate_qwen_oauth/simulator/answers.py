@@ -46,8 +46,8 @@ Script = Callable[[dict[str, Any]], tuple[str, dict[str, Any]] | None]
 def compose(body: dict[str, Any], number: int, now: float, script: Script | None = None) -> Answer:
     """Decides what to say.
 
-    Tools offered and a user's turn last: tool calls. A tool's result since the model's last turn: a text about it. Else: a text that
-    echoes the user.
+    Tools offered and a user's turn last: tool calls. A tool's result since the model's last turn: a text about it.
+    Else: a text that echoes the user.
 
     Args:
         body: a request that has passed `shape.read_chat`.
