@@ -9,8 +9,6 @@ import asyncio
 import json
 import logging
 import random
-import sys
-import textwrap
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any, Protocol
 
 import httpx
 import pytest
+from tests.sites import Site, installed
 
 from llmgate_core.app import Gateway
 from llmgate_core.backends import World
@@ -157,40 +156,7 @@ def llmgate_logging() -> Iterator[logging.Logger]:
         one.setLevel(level)
 
 
-class Site:
-    """A folder like `site-packages`, in front of the path."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def module(self, name: str, source: str) -> Path:
-        path = self.folder / f"{name}.py"
-        path.write_text(textwrap.dedent(source), encoding="utf-8")
-        return path
-
-    def distribution(self, distribution: str, entries: dict[str, str], number: str = "1.2") -> Path:
-        info = self.folder / f"{distribution.replace('-', '_')}-{number}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {number}\n")
-        lines = [f"{name} = {target}" for name, target in entries.items()]
-        (info / "entry_points.txt").write_text("\n".join(["[llmgate]", *lines, ""]))
-        return info
-
-    def plugin(self, source: str, name: str = "acme", distribution: str = "") -> None:
-        """A distribution with one module and one entry point."""
-        module = f"llmgate_site_{name}"
-        self.module(module, source)
-        self.distribution(distribution or f"llmgate-{name}", {name: module})
-
-
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    folder = tmp_path / "site"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(folder)
-    before = set(sys.modules)
-    yield Site(folder)
-    for name in set(sys.modules) - before:
-        file = getattr(sys.modules[name], "__file__", None) or ""
-        if file.startswith(str(tmp_path)):
-            del sys.modules[name]
+def site(tmp_path: Path) -> Iterator[Site]:
+    with installed(tmp_path / "site") as found:
+        yield found

@@ -15,7 +15,7 @@ from llmgate_core.plugins import PluginSet, describe, discover, load, load_all, 
 from llmgate_core.request import RequestRecord
 
 if TYPE_CHECKING:
-    from tests.conftest import Site
+    from tests.sites import Site
 
 CORE = version("llmgate-core")
 

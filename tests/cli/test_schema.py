@@ -6,12 +6,15 @@ What a schema refuses, llmgate must refuse too, and the other way round, or the 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from tests.sites import installed
 
+from llmgate_core.cli.schema import command
 from llmgate_core.config import Places, decode_extra, load
 from llmgate_core.editor_schemas import config_schema
 from llmgate_core.plugins import load as load_plugins
@@ -19,8 +22,7 @@ from llmgate_core.plugins import settings_type
 from llmgate_core.yaml_file import read_yaml
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Run, Write
-    from tests.conftest import Site
+    from tests.cli.conftest import Write
 
 ACME = """
     from dataclasses import dataclass
@@ -84,51 +86,56 @@ WRONG = [
 ]
 
 
-@pytest.fixture
-def schemas(run: Run, site: Site, folder: Path) -> Path:
-    """The folder into which `llmgate schema` has written, with Acme installed."""
-    site.plugin(ACME)
-    ended = run("schema", "--write", "config/schemas")
-    assert "wrote config/schemas/acme.json\n" in ended.out, ended.err
-    return folder / "config" / "schemas"
+class Acme:
+    """A place where Acme is installed: what `llmgate schema` has written there, and what llmgate itself says.
+
+    Attributes:
+        main, own: the schema of the main file, and of Acme's own files.
+    """
+
+    def __init__(self, written: Path) -> None:
+        self.main, self.own = (json.loads((written / f"{name}.json").read_text()) for name in ("config", "acme"))
+        for schema in (self.main, self.own):
+            Draft202012Validator.check_schema(schema)
+        self._connectors = load_plugins(["acme"]).connectors
+
+    def accepts(self, places: Places) -> bool:
+        """Whether llmgate finds nothing wrong with the files."""
+        loaded = load(places)
+        problems = [*loaded.problems]
+        for backend in loaded.config.backends:
+            problems += decode_extra(backend, settings_type(self._connectors[backend.type]))[1]
+        return not problems
 
 
-def schema(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    Draft202012Validator.check_schema(found)
-    return found
+@pytest.fixture(scope="module")
+def acme(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Acme]:
+    folder = tmp_path_factory.mktemp("acme")
+    with installed(folder / "site") as site, pytest.MonkeyPatch.context() as patch:
+        site.plugin(ACME)
+        patch.delenv("LLMGATE_BLOCK_PLUGINS", raising=False)
+        command.main(["--write", str(folder / "schemas")], "llmgate schema", standalone_mode=False)
+        yield Acme(folder / "schemas")
 
 
-def faults(found: dict[str, Any], path: Path) -> list[str]:
+def faults(schema: dict[str, Any], path: Path) -> list[str]:
     """The dotted places in a file at which a schema finds something wrong."""
-    data = read_yaml(path.read_bytes(), path.name).data
-    errors = Draft202012Validator(found).iter_errors(data)
+    errors = Draft202012Validator(schema).iter_errors(read_yaml(path.read_bytes(), path.name).data)
     return sorted({".".join(map(str, error.absolute_path)) for error in errors})
 
 
-def is_served(places: Places) -> bool:
-    """Whether llmgate itself finds nothing wrong with the files."""
-    loaded = load(places)
-    connectors = load_plugins(loaded.config.plugin_names()).connectors
-    problems = [*loaded.problems]
-    for backend in loaded.config.backends:
-        cls = connectors.get(backend.type)
-        problems += decode_extra(backend, settings_type(cls))[1] if cls else []
-    return not problems
-
-
 @pytest.mark.parametrize("text", RIGHT)
-def test_what_is_right_passes(text: str, schemas: Path, write: Write) -> None:
+def test_what_is_right_passes(text: str, acme: Acme, write: Write) -> None:
     path = write(text)
-    assert faults(schema(schemas / "config.json"), path) == []
-    assert is_served(Places(path))
+    assert faults(acme.main, path) == []
+    assert acme.accepts(Places(path))
 
 
 @pytest.mark.parametrize(("text", "places"), WRONG)
-def test_what_is_wrong_is_marked_in_its_place(text: str, places: list[str], schemas: Path, write: Write) -> None:
+def test_what_is_wrong_is_marked_in_its_place(text: str, places: list[str], acme: Acme, write: Write) -> None:
     path = write(text)
-    assert faults(schema(schemas / "config.json"), path) == places
-    assert not is_served(Places(path))
+    assert faults(acme.main, path) == places
+    assert not acme.accepts(Places(path))
 
 
 @pytest.mark.parametrize(
@@ -143,15 +150,15 @@ def test_what_is_wrong_is_marked_in_its_place(text: str, places: list[str], sche
     ],
 )
 def test_a_file_of_its_own_is_checked_likewise(
-    text: str, places: list[str], schemas: Path, write: Write, folder: Path
+    text: str, places: list[str], acme: Acme, write: Write, folder: Path
 ) -> None:
     path = write(text, "instances/acme.work.yaml")
-    assert faults(schema(schemas / "acme.json"), path) == places
-    assert is_served(Places(None, folder / "instances")) == (not places)
+    assert faults(acme.own, path) == places
+    assert acme.accepts(Places(None, folder / "instances")) == (not places)
 
 
-def test_keys_come_with_what_their_author_says_of_them(schemas: Path) -> None:
-    main, own = schema(schemas / "config.json"), schema(schemas / "acme.json")
+def test_keys_come_with_what_their_author_says_of_them(acme: Acme) -> None:
+    main, own = acme.main, acme.own
     for extra in (main["$defs"]["extra.acme"], own["properties"]["extra"]):
         assert extra["properties"]["patience"] == {
             "type": "number",
@@ -166,17 +173,17 @@ def test_keys_come_with_what_their_author_says_of_them(schemas: Path) -> None:
     assert own["properties"]["type"] == {"const": "acme", "description": "The connector's name."}
 
 
-def test_the_names_of_connectors_are_completed_and_others_let_through(schemas: Path, write: Write) -> None:
-    found = schema(schemas / "config.json")
+def test_the_names_of_connectors_are_completed_and_others_let_through(acme: Acme, write: Write) -> None:
+    found = acme.main
     assert "acme" in found["properties"]["backends"]["properties"]
     known, free = found["$defs"]["backend"]["properties"]["type"]["anyOf"]
     assert ("acme" in known["enum"], free["type"]) == (True, ["string", "null"])
     assert faults(found, write("backends: {elsewhere: {type: not-here, extra: {a: 1}}, not-here.two: null}")) == []
 
 
-def test_each_backend_has_one_place_in_the_schema(schemas: Path) -> None:
+def test_each_backend_has_one_place_in_the_schema(acme: Acme) -> None:
     """The YAML language server looks at the first of `properties` and `patternProperties` that fits, and no further."""
-    backends = schema(schemas / "config.json")["properties"]["backends"]
+    backends = acme.main["properties"]["backends"]
     for name in ("acme", "acme.work", "mine", "acmes", "openai-compatible", "openai-compatible.local", "openai"):
         patterns = [pattern for pattern in backends["patternProperties"] if matches(pattern, name)]
         assert len(patterns) + (name in backends["properties"]) == 1, name
