@@ -92,7 +92,9 @@ def _says(spelling: str, value: Schema) -> Schema:
 
 
 def _with_extra(name: str) -> Schema:
-    return {"properties": {"extra": {"$ref": f"#/$defs/extra.{name}"}}}
+    # In the words of any backend's `extra`, or editors would offer the key twice.
+    described = {"description": _description(json_schema(BackendSection), "extra")}
+    return {"properties": {"extra": described | {"$ref": f"#/$defs/extra.{name}"}}}
 
 
 def _description(section: Schema, key: str) -> str:
