@@ -6,7 +6,7 @@ They are written for the YAML language server as much as for the standard: it ap
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from .backend_sections import INSTANCE, TYPE
@@ -54,14 +54,14 @@ def instance_schema(name: str, extra: Mapping[str, Any]) -> Schema:
     return schema
 
 
-def _other_names(names: Iterable[str]) -> str:
+def _other_names(names: Collection[str]) -> str:
     """A pattern of the keys that begin with no connector's name: aliases, and connectors that are not installed."""
     known = "|".join(names)
     elsewhere = rf"(?!({known})(\.|$))" if known else ""
     return rf"^{elsewhere}{TYPE.pattern}(\.{INSTANCE.pattern})?$"
 
 
-def _backend(names: Iterable[str]) -> Schema:
+def _backend(names: Collection[str]) -> Schema:
     """Any backend. Connectors that are not installed are let through: the file may be for another machine."""
     section = _without_dialect(json_schema(BackendSection))
     for spelling in SPELLINGS:
@@ -92,7 +92,6 @@ def _says(spelling: str, value: Schema) -> Schema:
 
 
 def _with_extra(name: str) -> Schema:
-    # In the words of any backend's `extra`, or editors would offer the key twice.
     described = {"description": _description(json_schema(BackendSection), "extra")}
     return {"properties": {"extra": described | {"$ref": f"#/$defs/extra.{name}"}}}
 
