@@ -9,23 +9,23 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
 import pytest
+from tests.sites import Site, installed
 
-from llmgate_core import plugins as plugin_loading
-from llmgate_core.app import Gateway, create_app
+from llmgate_core.app import Gateway
 from llmgate_core.backends import World
 from llmgate_core.config import BackendConfig, GatewayConfig
 from llmgate_core.connectors import Connector
-from llmgate_core.plugins import Installed, PluginSet
+from llmgate_core.plugins import PluginSet
 from llmgate_core.request import RequestRecord
-from llmgate_core.testing import LoopbackServer, Script, ScriptedUpstream
+from llmgate_core.testing import Script, ScriptedUpstream
+from llmgate_core.testing.serving import Finished, serve
 
 PROMPTLY = 1.0
 """Seconds within which a hang-up must have reached the upstream."""
@@ -71,29 +71,7 @@ class RunningGateway:
 
     async def finished(self, count: int = 1) -> RequestRecord:
         """The record of the request that was the `count`th to finish."""
-        async with asyncio.timeout(10):
-            await self._finished.wait_for(count)
-        return self.records[count - 1]
-
-
-class Finished:
-    """Listens to `llmgate_request_finished`."""
-
-    def __init__(self) -> None:
-        self.records: list[RequestRecord] = []
-        self._news = asyncio.Condition()
-
-    def __call__(self, record: RequestRecord) -> None:
-        self.records.append(record)
-        self._tell = asyncio.create_task(self._notify())
-
-    async def _notify(self) -> None:
-        async with self._news:
-            self._news.notify_all()
-
-    async def wait_for(self, count: int) -> None:
-        async with self._news:
-            await self._news.wait_for(lambda: len(self.records) >= count)
+        return await self._finished.wait_for(count)
 
 
 class GatewayFactory(Protocol):
@@ -144,19 +122,15 @@ def gateway() -> GatewayFactory:
         async with ScriptedUpstream(script) as upstream:
             name = connector.name if connector else "openai-compatible"
             one = BackendConfig(name, extra=settings_of(upstream.url, extra), **(backend or {}))
-            finished = Finished()
-            plugins = with_plugin(finished, [connector] if connector else [])
             world = World(lambda: 1_800_000_000.0, random.Random(1), environ or {}, Path("/nowhere"))
             others = [
                 BackendConfig(kind, alias, alias=alias, extra=settings_of(upstream.url, None))
                 for alias, kind in (beside or {}).items()
             ]
-            app = create_app(GatewayConfig(backends=(one, *others), **sections), plugins=plugins, world=world)
-            if change:
-                change(app, plugins)
-            server = LoopbackServer(app.app, refused=app.refused)
-            async with server as url, http_client() as client:
-                yield RunningGateway(url, app, upstream, client, finished)
+            config = GatewayConfig(backends=(one, *others), **sections)
+            gateway = serve(config, world, [connector] if connector else [], change)
+            async with gateway as served, http_client() as client:
+                yield RunningGateway(served.url, served.app, upstream, client, served.finished)
 
     return start
 
@@ -164,20 +138,6 @@ def gateway() -> GatewayFactory:
 def http_client() -> httpx.AsyncClient:
     """A client for addresses of this machine: without the authorities of TLS, whose loading takes 20 ms each time."""
     return httpx.AsyncClient(trust_env=False, timeout=10, verify=False)
-
-
-@cache
-def builtin() -> tuple[plugin_loading.Loaded, ...]:
-    """The built-in plugin, looked for once: that reads the metadata of all that is installed."""
-    return plugin_loading.load(()).loaded
-
-
-def with_plugin(listener: Callable[[RequestRecord], None], connectors: Sequence[type[Connector]]) -> PluginSet:
-    """The built-in plugin, and one that brings these."""
-    added = plugin_loading.Loaded(
-        Installed("tests", "llmgate-tests", "1", "tests"), connectors=tuple(connectors), listener=listener
-    )
-    return PluginSet((*builtin(), added))
 
 
 @pytest.fixture
@@ -194,3 +154,9 @@ def llmgate_logging() -> Iterator[logging.Logger]:
     for one, handlers, level, propagate in before:
         one.handlers, one.propagate = handlers, propagate
         one.setLevel(level)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with installed(tmp_path / "site") as found:
+        yield found

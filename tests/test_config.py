@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,15 +20,14 @@ from llmgate_core.config import (
     Places,
     TimeoutsConfig,
     advise,
-    config_schema,
     decode_extra,
     find_places,
-    instance_schema,
     load,
 )
+from llmgate_core.editor_schemas import config_schema, instance_schema
 from llmgate_core.errors import ConfigError
 from llmgate_core.model_facts import Facts
-from llmgate_core.settings import Meta, Secret, json_schema
+from llmgate_core.settings import Meta, Secret
 
 ROOT = Path(__file__).parent.parent
 MARKER = "s3cret-MARKER"
@@ -655,37 +653,12 @@ def test_every_key_is_shown_once_with_its_default(files: Files, which: str) -> N
         if not any(path[: len(above)] == above and path != above for above in free)
     }
     schema = config_schema({})
-    del schema["properties"]["backends"]["patternProperties"]
+    del schema["properties"]["backends"]["properties"]
     assert written == keys_of(schema)
     (backend,) = config.backends
     below = {path[0] for path in backend.origin.lines}
     assert below == set(instance_schema("x", {})["properties"]) - {"connector"}
     assert not backend.enabled
-
-
-# --- JSON Schema ---
-
-
-def test_the_schema_applies_extra_by_type_and_by_name() -> None:
-    schema = json.loads(json.dumps(config_schema({"acme": json_schema(Acme)})))
-    assert schema["additionalProperties"] is False
-    assert schema["properties"]["server"]["properties"]["port"]["maximum"] == 65535
-    assert set(schema["$defs"]["acme"]["properties"]) == {"base_url", "max_wait", "api_key"}
-    backends = schema["properties"]["backends"]["patternProperties"]
-    assert set(backends) == {"^", "^acme(\\.|$)"}
-    wanted = {"properties": {"extra": {"$ref": "#/$defs/acme"}}}
-    assert backends["^acme(\\.|$)"]["then"] == wanted
-    (by_type,) = backends["^"]["allOf"]
-    assert by_type["then"] == wanted
-    assert by_type["if"]["anyOf"][0]["properties"] == {"type": {"const": "acme"}}
-
-
-def test_the_schema_of_an_instance_file_knows_its_connector() -> None:
-    schema = json.loads(json.dumps(instance_schema("acme", json_schema(Acme))))
-    assert schema["properties"]["type"] == {"const": "acme"}
-    assert schema["properties"]["extra"]["properties"]["max_wait"]["minimum"] == 0
-    assert "$schema" not in schema["properties"]["extra"]
-    assert schema["additionalProperties"] is False
 
 
 # --- properties ---

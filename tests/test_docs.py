@@ -34,7 +34,7 @@ from llmgate_core.errors import KINDS
 from llmgate_core.plugins import load as load_plugins
 from llmgate_core.plugins import settings_type
 from llmgate_core.policies.uri_params import PARAMETERS
-from llmgate_core.testing import Exchange, ScriptedUpstream
+from llmgate_core.testing import Exchange, GatewayInThread, GatewayOptions, ScriptedUpstream
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -115,9 +115,10 @@ def rows(page: str, heading: str) -> dict[str, list[str]]:
     return {name: [cell.strip() for cell in rest] for first, *rest in cells for name in re.findall(r"`([^`]+)`", first)}
 
 
-def python_files() -> dict[str, str]:
-    """The Python of docs/plugins.md by the file name in its first line."""
-    texts = [block.text for block in blocks("python", [ROOT / "docs" / "plugins.md"])]
+def python_files(*pages: str) -> dict[str, str]:
+    """The Python of these pages, by default of both about plugins, by the file name in its first line."""
+    files = [ROOT / "docs" / f"{page}.md" for page in pages or ("plugins", "testing")]
+    texts = [block.text for block in blocks("python", files)]
     return {text.partition("\n")[0].removeprefix("# "): text for text in texts}
 
 
@@ -145,7 +146,7 @@ async def hello(exchange: Exchange) -> None:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What the pages assume: the repository's root, the README's configuration, the files of docs/plugins.md."""
+    """What the pages assume: the repository's root, the README's configuration, the files of the plugin's pages."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "config" / "backends", folder / "config" / "backends")
     with ScriptedUpstream.in_thread(hello) as upstream:
@@ -334,7 +335,7 @@ def test_json_is_json(block: Block) -> None:
 
 def test_every_python_block_of_the_plugin_page_is_tried_here() -> None:
     tried = {"acme.py", "acme_quirks.py", "acme_login.py", "test_acme.py", "upstream.py"}
-    assert set(python_files()) == tried | {"acme_oauth.py", "test_acme_oauth.py"}
+    assert set(python_files("plugins")) == tried | {"acme_oauth.py", "test_acme_oauth.py"}
 
 
 def test_the_page_names_what_a_preset_says() -> None:
@@ -443,6 +444,35 @@ def test_the_oauth_tests_of_the_plugin_page_see_a_refresh_token_that_is_not_kept
     (tmp_path / "test_acme_oauth.py").write_text(files["test_acme_oauth.py"], encoding="utf-8")
     status, said = run(tmp_path, [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"])
     assert (status, "2 failed, 1 passed" in said) == (1, True), said
+
+
+TESTED_ELSEWHERE = {"test_acme_suite.py"}
+"""Files of the testing page that tests/test_testing_suite.py runs, as docs/plugins.md has them too."""
+
+
+def test_the_examples_of_the_testing_page_pass(checkout: Path) -> None:
+    files = set(python_files("testing")) - TESTED_ELSEWHERE
+    assert files == {f"test_{what}.py" for what in ("acme_gateway", "acme_streams", "scripted", "loopback", "issuer")}
+    options = ["-q", "-p", "no:cacheprovider", "-W", "error"]
+    status, said = run(checkout, [sys.executable, "-m", "pytest", *options, *sorted(files)])
+    assert status == 0, said
+    assert "6 passed" in said
+
+
+def test_the_suite_of_the_testing_page_is_that_of_the_plugin_page() -> None:
+    _, _, example = python_files()["test_acme_suite.py"].partition("\n")
+    assert example in [block.text for block in blocks("py", [ROOT / "docs" / "plugins.md"])]
+
+
+@pytest.mark.parametrize(
+    ("heading", "cls"),
+    [("A whole gateway", GatewayOptions), ("A whole gateway", GatewayInThread), ("A scripted upstream", Exchange)],
+)
+def test_the_testing_page_tells_every_name(heading: str, cls: type[object]) -> None:
+    section = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8").partition(f"## {heading}\n")[2]
+    told = set(re.findall(r"`(?:exchange\.)?(\w+)[^`]*`", section.partition("\n## ")[0]))
+    public = {name for name in (*vars(cls), *cls.__annotations__) if not name.startswith("_")}
+    assert public - told == set()
 
 
 def test_the_stand_in_of_the_plugin_page_answers(checkout: Path) -> None:

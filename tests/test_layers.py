@@ -59,6 +59,7 @@ LEVELS = (
         "sections",
         "yaml_file",
         "backend_sections",
+        "editor_schemas",
         "backends",
         "executor",
         "attempts",

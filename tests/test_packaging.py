@@ -127,8 +127,11 @@ def test_dependencies_in_the_wheel_are_those_declared(built: Mapping[str, Built]
     assert shipped == {Requirement(line) for line in project(name)["project"]["dependencies"]}
 
 
-def test_core_brings_the_command_and_no_plugin(built: Mapping[str, Built]) -> None:
-    assert built["llmgate-core"].entry_points == {"console_scripts": {"llmgate": "llmgate_core.cli:main"}}
+def test_core_brings_the_command_a_fixture_for_pytest_and_no_plugin(built: Mapping[str, Built]) -> None:
+    assert built["llmgate-core"].entry_points == {
+        "console_scripts": {"llmgate": "llmgate_core.cli:main"},
+        "pytest11": {"llmgate": "llmgate_core.testing.pytest_plugin"},
+    }
 
 
 def test_a_plugin_brings_its_entry_point_and_wants_a_core_that_fits(built: Mapping[str, Built]) -> None:

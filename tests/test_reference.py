@@ -37,9 +37,11 @@ def kind(schema: dict[str, Any]) -> str:
         return " or ".join(kind(arm) for arm in schema["anyOf"])
     if "enum" in schema:
         return " or ".join(f"`{value}`" for value in schema["enum"])
-    if schema["type"] == "array":
+    # Null, for a list whose entries are all commented out, goes without saying.
+    sort: str = schema["type"][0] if isinstance(schema["type"], list) else schema["type"]
+    if sort == "array":
         return f"list of {kind(schema['items'])}s"
-    words = {"string": "text", "boolean": "true or false"}.get(schema["type"], schema["type"])
+    words = {"string": "text", "boolean": "true or false"}.get(sort, sort)
     return f"{words} >= {schema['minimum']:g}" if "minimum" in schema else words
 
 

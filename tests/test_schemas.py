@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from llmgate_core.cli.schema import all_schemas, text
 from llmgate_core.config import GatewayConfig, Places, decode_extra, load
@@ -64,12 +65,12 @@ def test_schemas_are_up_to_date(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_every_key_explains_itself() -> None:
-    """An editor shows the description; a section and a constant speak for themselves."""
+    """An editor shows the description; a section and a constant speak for themselves, a reference where it leads."""
 
     def silent(schema: dict[str, Any], at: str) -> list[str]:
         found = []
         for name, inner in schema.get("properties", {}).items():
-            if not inner.keys() & {"description", "properties", "const"}:
+            if not inner.keys() & {"description", "properties", "const", "$ref"}:
                 found.append(f"{at}{name}")
             found += silent(inner, f"{at}{name}.")
         return found
@@ -135,3 +136,11 @@ def test_the_shipped_qwen_oauth_instance_shows_defaults() -> None:
     assert cls is not None
     settings = decoded(load(Places(None, INSTANCES)).config)
     assert settings["qwen-oauth.default"] == cls()
+
+
+@pytest.mark.parametrize("path", [EXAMPLE, *sorted(INSTANCES.glob("*.yaml"))], ids=lambda path: path.name)
+def test_shipped_files_are_right_by_the_schemas_that_they_name(path: Path) -> None:
+    content = path.read_bytes()
+    place = content.decode().partition("$schema=")[2].partition("\n")[0]
+    found = json.loads((path.parent / place).read_text(encoding="utf-8"))
+    assert list(Draft202012Validator(found).iter_errors(read_yaml(content, path.name).data)) == []

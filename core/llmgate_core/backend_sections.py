@@ -19,7 +19,9 @@ from .yaml_file import Document
 TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 """How a connector may be called."""
 
-_INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""How an instance may be called."""
+
 _LETTERS = "letters, digits, `-` and `_`"
 
 
@@ -91,7 +93,7 @@ class _Entry:
         prefix, dot, instance = self.name.partition(".")
         if written and not dot and written != self.name:
             return self.alias(written, spelling)
-        if not TYPE.fullmatch(prefix) or not _INSTANCE.fullmatch(instance if dot else "default"):
+        if not TYPE.fullmatch(prefix) or not INSTANCE.fullmatch(instance if dot else "default"):
             self.tell((), f"{self.place()}: a backend is named `type` or `type.instance`, of {_LETTERS}")
             return None
         if written and written != prefix:

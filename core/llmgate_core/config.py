@@ -18,7 +18,6 @@ from .secret import Secret
 from .sections import (
     AuthConfig,
     BackendConfig,
-    BackendSection,
     CallerKey,
     CallerSecret,
     CommonSections,
@@ -34,7 +33,7 @@ from .sections import (
     TimeoutsConfig,
     decode_section,
 )
-from .settings import KeyPath, decode, json_schema
+from .settings import KeyPath, decode
 from .yaml_file import Document, read_yaml
 
 __all__ = [
@@ -56,10 +55,8 @@ __all__ = [
     "StreamingConfig",
     "TimeoutsConfig",
     "advise",
-    "config_schema",
     "decode_extra",
     "find_places",
-    "instance_schema",
     "load",
 ]
 
@@ -231,47 +228,3 @@ def advise(backend: BackendConfig, settings: Any) -> list[Problem]:
         if isinstance(value := getattr(settings, entry.name), Secret) and value.is_plain
         for told in [_REFERENCE if value.looks_like_reference else _PLAIN_KEY]
     ]
-
-
-def config_schema(connector_schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of the main file.
-
-    Args:
-        connector_schemas: of each connector's `extra`, by the connector's name; applied where a backend's
-            `type` says so, or its key where it has no `type`.
-    """
-    schema = json_schema(MainFile)
-    by_type = [{"if": _says_type(name), "then": _with_extra(name)} for name in connector_schemas]
-    by_key = {f"^{name}(\\.|$)": {"if": _SAYS_NO_TYPE, "then": _with_extra(name)} for name in connector_schemas}
-    section = {**_bare(json_schema(BackendSection)), "type": ["object", "null"]}
-    if by_type:  # an empty `allOf` is not a schema
-        section["allOf"] = by_type
-    schema["properties"]["backends"]["patternProperties"] = {"^": section, **by_key}
-    schema["$defs"] = {name: _bare(extra) for name, extra in connector_schemas.items()}
-    return schema
-
-
-_SAYS_NO_TYPE = {
-    "type": "object",
-    "not": {"anyOf": [{"required": ["type"]}, {"required": ["connector"]}]},
-}
-
-
-def _says_type(name: str) -> dict[str, Any]:
-    spellings = [{"required": [key], "properties": {key: {"const": name}}} for key in ("type", "connector")]
-    return {"type": "object", "anyOf": spellings}
-
-
-def _with_extra(name: str) -> dict[str, Any]:
-    return {"properties": {"extra": {"$ref": f"#/$defs/{name}"}}}
-
-
-def _bare(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in schema.items() if key != "$schema"}
-
-
-def instance_schema(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON Schema of an instance file of the connector `name`, whose `extra` has the given schema."""
-    instance = json_schema(BackendSection)
-    instance["properties"] |= {"type": {"const": name}, "connector": {"const": name}, "extra": _bare(schema)}
-    return instance

@@ -382,9 +382,12 @@ _JSON_TYPES: dict[Any, dict[str, Any]] = {
 def _schema(hint: Any) -> dict[str, Any]:
     kind, metas = _unwrap(hint)
     schema = dict(_shape(kind))
+    kinds = schema.get("type")
+    # Null stands for a list, mapping or section whose entries are all commented out; `decode` takes it for empty.
+    first = kinds[0] if isinstance(kinds, list) else kinds
     for meta in metas:
-        schema |= _keywords(meta, schema.get("type"))
-    return schema
+        schema |= _keywords(meta, first)
+    return schema | ({"type": first} if schema.keys() & {"minItems", "minProperties"} else {})
 
 
 def _shape(kind: Any) -> dict[str, Any]:
@@ -396,9 +399,9 @@ def _shape(kind: Any) -> dict[str, Any]:
     if (choices := _choices(kind)) is not None:
         return {"enum": list(choices)}
     if origin in (dict, Mapping):
-        return {"type": "object", "additionalProperties": _schema((*get_args(kind), Any, Any)[1])}
+        return {"type": ["object", "null"], "additionalProperties": _schema((*get_args(kind), Any, Any)[1])}
     if origin in _SEQUENCES:
-        return {"type": "array", "items": _schema((*get_args(kind), Any)[0])}
+        return {"type": ["array", "null"], "items": _schema((*get_args(kind), Any)[0])}
     if _is_text(kind):
         where = {"description": "a value, env:NAME or file:PATH"} if issubclass(kind, Secret) else {}
         return {"type": "string", **where}
@@ -408,14 +411,15 @@ def _shape(kind: Any) -> dict[str, Any]:
 def _object_schema(cls: type[Any]) -> dict[str, Any]:
     hints = get_type_hints(cls, include_extras=True)
     fields = [entry for entry in dataclasses.fields(cls) if entry.init]
+    required = [
+        entry.name
+        for entry in fields
+        if entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
+    ]
     return {
-        "type": "object",
+        "type": "object" if required else ["object", "null"],
         "properties": {entry.name: {**_schema(hints[entry.name]), **_default(entry)} for entry in fields},
-        "required": [
-            entry.name
-            for entry in fields
-            if entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
-        ],
+        "required": required,
         "additionalProperties": False,
     }
 

@@ -32,7 +32,7 @@ def command(write: Path | None) -> None:
 
 def all_schemas() -> dict[str, Any]:
     """`config` for the main file, and the instance file of every connector by its name."""
-    from ..config import config_schema, instance_schema
+    from ..editor_schemas import config_schema, instance_schema
     from ..plugins import load_all, settings_type
     from ..settings import json_schema
 

@@ -1,4 +1,4 @@
-"""What a connector's author tests with: the conformance suite, servers on real loopback sockets, an OAuth issuer.
+"""What a connector's author tests with: the conformance suite, servers on real loopback sockets, a whole gateway.
 
 The names resolve lazily (PEP 562), so importing this package imports no third-party library.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .client import http_client
+    from .gateway import GatewayAnswer, GatewayFactory, GatewayInThread, GatewayOptions, LoopbackGateway
     from .loopback import LoopbackServer
     from .oauth import OAuthAnswer, OAuthRefused, OAuthRequest, OAuthRules, OAuthSimulator, OAuthTokens
     from .scripted import Exchange, ReceivedRequest, Script, ScriptedUpstream
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "ConnectorSuite": "suite",
     "Exchange": "scripted",
+    "GatewayAnswer": "gateway",
+    "GatewayFactory": "gateway",
+    "GatewayInThread": "gateway",
+    "GatewayOptions": "gateway",
+    "LoopbackGateway": "gateway",
     "LoopbackServer": "loopback",
     "OAuthAnswer": "oauth",
     "OAuthRefused": "oauth",
@@ -36,6 +42,11 @@ _HOMES = {
 __all__ = [
     "ConnectorSuite",
     "Exchange",
+    "GatewayAnswer",
+    "GatewayFactory",
+    "GatewayInThread",
+    "GatewayOptions",
+    "LoopbackGateway",
     "LoopbackServer",
     "OAuthAnswer",
     "OAuthRefused",

@@ -10,8 +10,7 @@ import asyncio
 import json
 import socket
 import struct
-import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -20,10 +19,10 @@ from typing import Any, Self
 
 import h11
 
+from .threads import in_thread
+
 Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 """Response headers; pairs where one is to be repeated."""
-
-_THREAD_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -226,13 +225,8 @@ class ScriptedUpstream:
         Scripts run in that thread; the counters may be read from any.
         """
         upstream = cls(script)
-        with _loop_in_thread() as run:
-            run(upstream.start())
-            try:
-                yield upstream
-            finally:
-                run(upstream.aclose())
-        upstream._raise_first_error()
+        with in_thread(upstream, "scripted-upstream"):
+            yield upstream
 
     async def start(self) -> Self:
         """Listens on an ephemeral loopback port."""
@@ -336,16 +330,3 @@ def _encode(body: Any) -> tuple[bytes, str]:
     if isinstance(body, str):
         return body.encode(), "text/plain; charset=utf-8"
     return json.dumps(body, ensure_ascii=False).encode(), "application/json"
-
-
-@contextmanager
-def _loop_in_thread() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="scripted-upstream", daemon=True)
-    thread.start()
-    try:
-        yield lambda work: asyncio.run_coroutine_threadsafe(work, loop).result(_THREAD_SECONDS)
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()

@@ -16,13 +16,8 @@ import openai
 import pytest
 
 from llmgate_core import Body, ConnectorError, Credential, Instance, UpstreamCall
-from llmgate_core.app import create_app
-from llmgate_core.backends import World
-from llmgate_core.config import BackendConfig, GatewayConfig
-from llmgate_core.plugins import Installed, Loaded, PluginSet, load
-from llmgate_core.request import RequestRecord
 from llmgate_core.settings import decode
-from llmgate_core.testing import LoopbackServer
+from llmgate_core.testing import LoopbackGateway
 from llmgate_minimax import FACTS, MiniMax, MiniMaxSettings
 from llmgate_minimax.simulator import MESSAGES_SHAPES, SHAPES, THOUGHT, MiniMaxSimulator
 
@@ -38,9 +33,12 @@ class Desk:
     """A gateway with one minimax backend, the simulator behind it, and a client before it."""
 
     simulator: MiniMaxSimulator
-    url: str
+    gateway: LoopbackGateway
     http: httpx.AsyncClient
-    finished: asyncio.Queue[RequestRecord]
+
+    @property
+    def url(self) -> str:
+        return self.gateway.url
 
     async def chat(self, **members: Any) -> httpx.Response:
         return await self.http.post("/v1/chat/completions", json={"model": MODEL, "messages": [USER], **members})
@@ -56,22 +54,10 @@ def at_desk(folder: Path, test: Callable[[Desk], Awaitable[None]], **extra: Any)
         simulator = MiniMaxSimulator()
         simulator.chunk_pause, simulator.said = 0, SAID
         setup = await simulator.start(folder)
-        finished: asyncio.Queue[RequestRecord] = asyncio.Queue()
-
-        def listen(record: RequestRecord) -> None:
-            finished.put_nowait(record)
-
-        plugin = Loaded(Installed("tests", "tests", "1", "tests"), connectors=(MiniMax,), listener=listen)
-        backend = BackendConfig(type="minimax", extra={**setup.extra, **extra})
-        world = World(clock=lambda: NOW, random=random.Random(1), environ={}, home=folder)
-        plugins = PluginSet((*load(()).loaded, plugin))
-        gateway = create_app(GatewayConfig(backends=(backend,)), plugins=plugins, world=world)
+        gateway = LoopbackGateway(MiniMax, extra={**setup.extra, **extra}, clock=lambda: NOW, home=folder)
         try:
-            async with (
-                LoopbackServer(gateway.app) as url,
-                httpx.AsyncClient(base_url=url, trust_env=False, verify=False) as http,
-            ):
-                await test(Desk(simulator, url, http, finished))
+            async with gateway, httpx.AsyncClient(base_url=gateway.url, trust_env=False, verify=False) as http:
+                await test(Desk(simulator, gateway, http))
         finally:
             await simulator.aclose()
 
@@ -208,7 +194,7 @@ def test_the_trace_id_is_the_upstreams_request_id(tmp_path: Path) -> None:
     async def test(desk: Desk) -> None:
         answer = await desk.chat()
         assert answer.headers["x-upstream-request-id"] == answer.json()["id"]
-        record = await desk.finished.get()
+        record = await desk.gateway.finished()
         assert record.attempts[0].upstream_request_id == answer.json()["id"]
 
     at_desk(tmp_path, test)

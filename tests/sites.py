@@ -1,0 +1,51 @@
+"""Fake distributions on a path of their own, as pip would have left them."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+class Site:
+    """A folder like `site-packages`, in front of the path."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def module(self, name: str, source: str) -> Path:
+        path = self.folder / f"{name}.py"
+        path.write_text(textwrap.dedent(source), encoding="utf-8")
+        return path
+
+    def distribution(self, distribution: str, entries: dict[str, str], number: str = "1.2") -> Path:
+        info = self.folder / f"{distribution.replace('-', '_')}-{number}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {number}\n")
+        lines = [f"{name} = {target}" for name, target in entries.items()]
+        (info / "entry_points.txt").write_text("\n".join(["[llmgate]", *lines, ""]))
+        return info
+
+    def plugin(self, source: str, name: str = "acme", distribution: str = "") -> None:
+        """A distribution with one module and one entry point."""
+        module = f"llmgate_site_{name}"
+        self.module(module, source)
+        self.distribution(distribution or f"llmgate-{name}", {name: module})
+
+
+@contextmanager
+def installed(folder: Path) -> Iterator[Site]:
+    """A new site in `folder`; what was imported from it is forgotten at the end."""
+    folder.mkdir()
+    before = set(sys.modules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield Site(folder)
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None) or ""
+        if file.startswith(str(folder.parent)):
+            del sys.modules[name]
