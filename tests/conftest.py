@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import random
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 
 import httpx
 import pytest
+from tests.sites import Site
 
 from llmgate_core import plugins as plugin_loading
 from llmgate_core.app import Gateway, create_app
@@ -182,3 +184,16 @@ def llmgate_logging() -> Iterator[logging.Logger]:
     for one, handlers, level, propagate in before:
         one.handlers, one.propagate = handlers, propagate
         one.setLevel(level)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    before = set(sys.modules)
+    yield Site(folder)
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None) or ""
+        if file.startswith(str(tmp_path)):
+            del sys.modules[name]

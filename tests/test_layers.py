@@ -52,6 +52,9 @@ LEVELS = (
     },
     {
         "plugins",
+        "installed",
+        "plugin_checks",
+        "plugin_needs",
         "config",
         "sections",
         "yaml_file",

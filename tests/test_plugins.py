@@ -5,69 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 import textwrap
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from tests.sites import CONNECTOR, Site
 
 from llmgate_core.plugins import PluginSet, describe, discover, load, load_all, settings_type
 from llmgate_core.request import RequestRecord
 
 CORE = version("llmgate-core")
-
-CONNECTOR = """
-    from llmgate_core import OpenAICompatible, hookimpl
-
-    LLMGATE_PLUGIN_API = 1
-
-    class Acme(OpenAICompatible):
-        name = "acme"
-        settings: None
-
-    @hookimpl
-    def llmgate_register_connectors():
-        return Acme
-"""
-
-
-class Site:
-    """A folder like `site-packages`, in front of the path."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def module(self, name: str, source: str) -> Path:
-        path = self.folder / f"{name}.py"
-        path.write_text(textwrap.dedent(source), encoding="utf-8")
-        return path
-
-    def distribution(self, distribution: str, entries: dict[str, str], number: str = "1.2") -> Path:
-        info = self.folder / f"{distribution.replace('-', '_')}-{number}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {number}\n")
-        lines = [f"{name} = {target}" for name, target in entries.items()]
-        (info / "entry_points.txt").write_text("\n".join(["[llmgate]", *lines, ""]))
-        return info
-
-    def plugin(self, source: str, name: str = "acme", distribution: str = "") -> None:
-        """A distribution with one module and one entry point."""
-        module = f"llmgate_site_{name}"
-        self.module(module, source)
-        self.distribution(distribution or f"llmgate-{name}", {name: module})
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    folder = tmp_path / "site"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(folder)
-    before = set(sys.modules)
-    yield Site(folder)
-    for name in set(sys.modules) - before:
-        file = getattr(sys.modules[name], "__file__", None) or ""
-        if file.startswith(str(tmp_path)):
-            del sys.modules[name]
 
 
 def problem_of(source: str, site: Site) -> str:

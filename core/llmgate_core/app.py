@@ -185,7 +185,7 @@ def create_app(
     """
     world = world or real_world()
     redactor = redactor or Redactor()
-    plugins = plugins or load(config.plugin_names(), block=config.plugins.block)
+    plugins = plugins or load(config.plugin_names(), block=config.plugins.block, allow=config.plugins.allow)
     if problems := find_problems(config, plugins):
         raise ConfigError(problems)
     keys = caller_keys(config, world.environ, redactor)

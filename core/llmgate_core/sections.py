@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
 from .errors import Problem
+from .installed import AllowedPlugin
 from .model_facts import Facts
 from .policies.edit_precision import EditPrecisionSettings
 from .policies.rewrites import Expansion, Rewrite
@@ -217,10 +218,14 @@ class LoggingConfig:
 
 @dataclass(frozen=True)
 class PluginsConfig:
-    """Which installed plugins to load beside those that a backend names, and which never to load."""
+    """Which installed plugins to load beside those that a backend names, which never, and which alone may be."""
 
     load: Annotated[Texts, Meta(description="Plugins to load although no backend names them.")] = ()
     block: Annotated[Texts, Meta(description="Plugins never to load.")] = ()
+    allow: Annotated[
+        tuple[AllowedPlugin | str, ...] | None,
+        Meta(description="Distributions whose plugins may be loaded; all others are refused. All, if left out."),
+    ] = None
 
 
 @dataclass(frozen=True)
