@@ -29,6 +29,7 @@ LEVELS = (
         "settings",
         "secret",
         "wire",
+        "ownership",
         "token_estimate",
         "max_context",
         "response_store",

@@ -22,6 +22,7 @@ from .credentials import Credential
 from .dialects import chat, failures, spoken
 from .errors import ConnectorError, Kind, RequestError
 from .observe import Redactor
+from .ownership import Owned
 from .request import GENERATE, Attempt, Dialect, GatewayRequest, RequestRecord
 from .secret import Striker
 from .selector import Leaf
@@ -213,7 +214,7 @@ class Attempts:
     async def _renew(self, errand: Errand, rejected: Rejected) -> None:
         """Gets another credential; where there is none, the upstream's refusal stands, with the reason behind it."""
         try:
-            with self._fence(errand):
+            with self._fence(errand), errand.backend.tasks.owning():
                 renewed = await errand.backend.credentials.renew(rejected.credential)
                 self._redactor.learn(renewed.secrets())
         except ConnectorError as error:
@@ -233,12 +234,14 @@ class Attempts:
         credential: Credential | None = None
         try:
             with self._fence(errand):
-                backend.connector.check()
-                credential = await backend.credentials.get()
-                self._redactor.learn(credential.secrets())
-                reply = await backend.connector.send(errand.call(credential))
+                with backend.tasks.owning():
+                    backend.connector.check()
+                    credential = await backend.credentials.get()
+                    self._redactor.learn(credential.secrets())
+                    reply = await backend.connector.send(errand.call(credential))
                 if not isinstance(reply, UpstreamReply):
                     raise TypeError(f"`send()` returned `{type(reply).__name__}`, not an `UpstreamReply`")
+                reply = UpstreamReply(reply.status, reply.headers, Owned(reply.chunks, backend.tasks), reply.aclose)
                 if not errand.request.stream:
                     turn.succeeded()  # others need not wait for the end of a long answer
                 attempt.status = reply.status

@@ -17,6 +17,7 @@ from .connectors import Connector, Instance, ModelInfo
 from .credentials import Credential, SingleFlight
 from .errors import ConfigError, ConnectorError, PluginError, Problem
 from .model_facts import Facts, overridden
+from .ownership import Tasks
 from .plugins import PluginSet, place, settings_type
 from .retry import RetryPolicy
 from .selector import Names
@@ -108,6 +109,7 @@ class Backend:
     default_params: Mapping[str, Any] = field(default_factory=dict)
     forced_params: Mapping[str, Any] = field(default_factory=dict)
     model_facts: Mapping[str, Facts] = field(default_factory=dict)
+    tasks: Tasks = field(default_factory=Tasks, repr=False)
     _backoffs: dict[str, Backoff] = field(default_factory=dict)
     _circuits: dict[str, Circuit] = field(default_factory=dict)
 
@@ -178,7 +180,8 @@ class Backend:
             learn(found.secrets())
             return found
 
-        listed = await self.connector.models(credential)
+        with self.tasks.owning():
+            listed = await self.connector.models(credential)
         return [overridden(info, self.model_facts) for info in listed]
 
     def facts(self, model: str) -> ModelInfo | None:
@@ -204,9 +207,20 @@ class Backend:
                 backoff.rules = rules
 
     async def aclose(self) -> None:
-        """Lets a refresh under way finish, then closes the connector."""
+        """Lets a refresh under way finish, then closes the connector, and ends what it has left behind."""
         await self.credentials.aclose()
-        await self.connector.aclose()
+        try:
+            with self.tasks.owning():
+                await self.connector.aclose()
+        finally:
+            for task in await self.tasks.end():
+                self.logger.warning(
+                    "backend %s: connector `%s` left a task behind, which was cancelled: %s; "
+                    "a connector ends its tasks in `aclose()`",
+                    self.name,
+                    self.connector.name,
+                    task,
+                )
 
 
 class Backends:

@@ -54,7 +54,9 @@ def let_go(stream: TextIO) -> None:
 async def serve(ctx: click.Context, flags: Mapping[str, Any]) -> None:
     """From flags to the end of the last request."""
     from ..observe import Redactor, configure
+    from ..ownership import watch_tasks
 
+    watch_tasks(asyncio.get_running_loop())
     told = Told()
     told.heed_hang_up()  # before all else: it would end the process
     redactor = Redactor()
