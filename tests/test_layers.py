@@ -63,6 +63,7 @@ LEVELS = (
         "backends",
         "executor",
         "attempts",
+        "stalls",
         "strategies",
         "observe",
         "checks",
