@@ -20,7 +20,7 @@ from .backoff import COME_BACK_SECONDS, Turn
 from .connectors import UpstreamCall, UpstreamReply
 from .credentials import Credential
 from .dialects import chat, failures, spoken
-from .errors import ConnectorError, Kind, RequestError
+from .errors import PLUGIN_FAULTS, ConnectorError, Kind, RequestError
 from .observe import Redactor
 from .ownership import Owned
 from .request import GENERATE, Attempt, Dialect, GatewayRequest, RequestRecord
@@ -324,7 +324,7 @@ class Attempts:
             raise
         except RequestError:
             raise
-        except Exception as error:
+        except PLUGIN_FAULTS as error:
             name, request_id = errand.backend.name, errand.request.id
             logger.exception("%s: connector of backend %s raised", request_id, name)
             raise ConnectorError(

@@ -15,7 +15,7 @@ from .circuit import Circuit, CircuitRules, State
 from .config import BackendConfig, GatewayConfig, decode_extra
 from .connectors import Connector, Instance, ModelInfo
 from .credentials import Credential, SingleFlight
-from .errors import ConfigError, ConnectorError, PluginError, Problem
+from .errors import PLUGIN_FAULTS, ConfigError, ConnectorError, PluginError, Problem, words_of
 from .model_facts import Facts, overridden
 from .ownership import Tasks
 from .plugins import PluginSet, place, settings_type
@@ -161,7 +161,7 @@ class Backend:
             status = self.credentials.provider.status()
         except ConnectorError as error:
             return Readiness(False, error.message)
-        except Exception as error:
+        except PLUGIN_FAULTS as error:
             logger.exception("connector of backend %s", self.name)
             return Readiness(False, f"its connector raised {type(error).__name__}; see the log")
         return Readiness(status.ready, status.detail)
@@ -193,7 +193,7 @@ class Backend:
             found = self.connector.facts(model) if hasattr(self.connector, "facts") else None
             if not isinstance(found, ModelInfo | None):
                 raise TypeError(f"`facts()` returned a `{type(found).__name__}`, not a `ModelInfo` or None")
-        except Exception:
+        except PLUGIN_FAULTS:
             self.logger.exception("what the connector of backend %s knows of a model", self.name)
             found = None
         info = overridden(found or ModelInfo(model), self.model_facts)
@@ -249,7 +249,7 @@ class Backends:
         for backend in reversed(self._backends.values()):
             try:
                 await backend.aclose()
-            except Exception:
+            except PLUGIN_FAULTS:
                 logger.exception("closing backend %s", backend.name)
 
 
@@ -326,11 +326,11 @@ def _construct(
         shared = _backoff_rules(connector)
     except PluginError as error:
         raise PluginError(f"backend `{backend.name}`: connector `{cls.name}`: {error}") from None
-    except Exception as error:
+    except PLUGIN_FAULTS as error:
         logger.debug("constructing backend %s", backend.name, exc_info=True)
         raise PluginError(
             f"backend `{backend.name}`: connector `{cls.name}` raised {type(error).__name__} when constructed: "
-            f"{error}{place(error, cls.__module__)}"
+            f"{words_of(error)}{place(error, cls.__module__)}"
         ) from error
     return Backend(
         backend.name,

@@ -93,6 +93,8 @@ class Owned(AsyncGenerator[bytes, None]):
         token = _OWNER.set(self._owner)  # not `owning`: this is on the way of every chunk
         try:
             return await self._chunks.__anext__()
+        except SystemExit as error:  # it may be read in a task of its own, out of which this would end the loop
+            raise RuntimeError("the connector tried to end the process") from error
         finally:
             _OWNER.reset(token)
 

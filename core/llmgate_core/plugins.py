@@ -22,7 +22,7 @@ import pluggy
 
 from . import hookspecs
 from .connectors import Connector, Frontend, Policy
-from .errors import PluginError
+from .errors import PLUGIN_FAULTS, PluginError, words_of
 from .installed import Allowed, Installed, content_hash, discover, origin, refusal
 from .plugin_checks import check_module, classes, guess, settings_type
 from .plugin_needs import needs, required, said
@@ -95,7 +95,7 @@ class PluginSet:
                 continue
             try:
                 one.listener(record=record)
-            except Exception:
+            except PLUGIN_FAULTS:
                 logger.exception("%s raised in llmgate_request_finished (request %s)", one.plugin, record.id)
 
 
@@ -181,10 +181,10 @@ def _load_module(plugin: Installed) -> Loaded:
     except PluginError as error:
         result.problem = f"{plugin}:\n  {error}"
     except ImportError as error:
-        result.problem = f"{plugin}:\n  cannot be imported: {error}{_missing(error)}"
-    except (Exception, SystemExit) as error:
+        result.problem = f"{plugin}:\n  cannot be imported: {words_of(error)}{_missing(error)}"
+    except PLUGIN_FAULTS as error:
         logger.debug("loading %s", plugin, exc_info=True)
-        result.problem = f"{plugin}:\n  {type(error).__name__} while loading: {error}{place(error)}"
+        result.problem = f"{plugin}:\n  {type(error).__name__} while loading: {words_of(error)}{place(error)}"
     return result
 
 
@@ -242,11 +242,11 @@ def _load_file(path: Path) -> Loaded:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except PLUGIN_FAULTS as error:
         del sys.modules[name]
         if before is not None:
             sys.modules[name] = before
-        return Loaded(plugin, problem=f"`--plugin {path}`: {type(error).__name__}: {error}{place(error)}")
+        return Loaded(plugin, problem=f"`--plugin {path}`: {type(error).__name__}: {words_of(error)}{place(error)}")
     return _load_module(plugin)
 
 
