@@ -107,6 +107,7 @@ class Watch:
     Args:
         thread: in which the loop runs.
         monotonic: seconds.
+        cpu: seconds that this process has computed.
     """
 
     def __init__(
@@ -116,24 +117,28 @@ class Watch:
         *,
         limit: float = LIMIT_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
+        cpu: Callable[[], float] = time.process_time,
     ) -> None:
         self._loop = loop
         self._thread = thread
         self._limit = limit
         self._now = monotonic
+        self._cpu = cpu
         self.stopped = threading.Event()
 
     def run(self) -> None:
         """Until `stopped` is set, or the loop is closed."""
         while not self.stopped.wait(self._limit / LOOKS):
             answered = threading.Event()
-            began = self._now()
+            began, worked = self._now(), self._cpu()
             try:
                 self._loop.call_soon_threadsafe(answered.set)
             except RuntimeError:
                 return
-            if not self._comes(answered, began) and not self.stopped.is_set():
+            if not self._comes(answered, began):
                 self._tell(answered, began)
+            elif (seconds := self._now() - began) >= self._limit:
+                self._tell_unseen(seconds, self._cpu() - worked)
 
     def _comes(self, answered: threading.Event, began: float) -> bool:
         """Whether the sign came in time."""
@@ -142,7 +147,21 @@ class Watch:
                 return False
         return True
 
+    def _tell_unseen(self, seconds: float, worked: float) -> None:
+        """This thread had no turn either: somebody kept the interpreter, or the machine had no time for any of us."""
+        if worked < seconds / 2:
+            logger.debug("nothing has run for %.1f s; the machine is busy, or was suspended", seconds)
+        else:
+            logger.warning(
+                "nothing else has run for %.1f s: code that keeps the interpreter to itself, such as a regular "
+                "expression or a C library, blocked the event loop, and could not be seen. The access log has a "
+                "request that took as long",
+                seconds,
+            )
+
     def _tell(self, answered: threading.Event, began: float) -> None:
+        if self.stopped.is_set():
+            return
         seen = look_at(sys._current_frames().get(self._thread))
         if seen is None:
             logger.debug("the event loop has had no turn for %.1f s; the machine is busy", self._now() - began)
