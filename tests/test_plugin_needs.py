@@ -15,16 +15,19 @@ from llmgate_core.plugin_needs import needs, required, said
 from llmgate_core.plugins import describe, load
 from llmgate_core.secret import Secret
 
+KEY, SECOND, BUILT_IN = Secret("env:ACME_KEY"), Secret("file:~/.acme/key"), Secret("public-key-of-the-demo")
+STORE = Path("acme.json")
+
 
 @dataclass(frozen=True)
 class Settings:
     account: str
-    key: Secret = Secret("env:ACME_KEY")
-    second: Secret = Secret("file:~/.acme/key")
-    same: Secret = Secret("env:ACME_KEY")
-    built_in: Secret = Secret("public-key-of-the-demo")
+    key: Secret = KEY
+    second: Secret = SECOND
+    same: Secret = KEY
+    built_in: Secret = BUILT_IN
     where: str = "https://api.acme.example"
-    store: Path = Path("acme.json")
+    store: Path = STORE
     word: str = "none"
     models: list[str] = field(default_factory=list)
     made: str = field(init=False, default="https://never.example")
