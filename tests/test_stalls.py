@@ -160,10 +160,10 @@ def test_the_time_is_that_of_the_clock_given(told: Told) -> None:
     ("worked", "line"),
     [
         (
-            4.0,
-            "WARNING nothing else has run for 7.0 s: code that keeps the interpreter to itself, such as",
+            8.0,
+            "WARNING nothing else has run for 14.0 s: code that keeps the interpreter to itself, such as",
         ),
-        (1.0, "DEBUG nothing has run for 7.0 s; the machine is busy, or was suspended"),
+        (1.0, "DEBUG nothing has run for 14.0 s; the machine is busy, or was suspended"),
     ],
 )
 def test_a_sign_that_comes_late_and_unseen(told: Told, worked: float, line: str) -> None:

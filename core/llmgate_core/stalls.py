@@ -128,17 +128,19 @@ class Watch:
 
     def run(self) -> None:
         """Until `stopped` is set, or the loop is closed."""
+        alive, worked = self._now(), self._cpu()
         while not self.stopped.wait(self._limit / LOOKS):
             answered = threading.Event()
-            began, worked = self._now(), self._cpu()
+            asked = self._now()
             try:
                 self._loop.call_soon_threadsafe(answered.set)
             except RuntimeError:
                 return
-            if not self._comes(answered, began):
-                self._tell(answered, began)
-            elif (seconds := self._now() - began) >= self._limit:
+            if not self._comes(answered, asked):
+                self._tell(answered, asked)
+            elif (seconds := self._now() - alive) >= self._limit + self._limit / LOOKS:
                 self._tell_unseen(seconds, self._cpu() - worked)
+            alive, worked = self._now(), self._cpu()
 
     def _comes(self, answered: threading.Event, began: float) -> bool:
         """Whether the sign came in time."""
@@ -149,7 +151,7 @@ class Watch:
 
     def _tell_unseen(self, seconds: float, worked: float) -> None:
         """This thread had no turn either: somebody kept the interpreter, or the machine had no time for any of us."""
-        if worked < seconds / 2:
+        if worked < seconds / 4:
             logger.debug("nothing has run for %.1f s; the machine is busy, or was suspended", seconds)
         else:
             logger.warning(
