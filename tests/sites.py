@@ -10,6 +10,20 @@ from pathlib import Path
 
 import pytest
 
+CONNECTOR = """
+    from llmgate_core import OpenAICompatible, hookimpl
+
+    LLMGATE_PLUGIN_API = 1
+
+    class Acme(OpenAICompatible):
+        name = "acme"
+        settings: None
+
+    @hookimpl
+    def llmgate_register_connectors():
+        return Acme
+"""
+
 
 class Site:
     """A folder like `site-packages`, in front of the path."""
@@ -35,6 +49,18 @@ class Site:
         module = f"llmgate_site_{name}"
         self.module(module, source)
         self.distribution(distribution or f"llmgate-{name}", {name: module})
+
+    def wheel_like(self, name: str = "acme", source: str = CONNECTOR, **more: str) -> Path:
+        """A plugin with the list of its files that an installer leaves; `more` are further files of the metadata."""
+        self.plugin(source, name)
+        info = self.folder / f"llmgate_{name}-1.2.dist-info"
+        for file, text in {"INSTALLER": "pip\n", **more}.items():
+            (info / file).write_text(text)
+        own = sorted(path.name for path in info.iterdir())
+        listed = [f"llmgate_site_{name}.py", *(f"{info.name}/{file}" for file in own)]
+        lines = [f"{file},," for file in [*listed, f"__pycache__/llmgate_site_{name}.cpython-311.pyc", "../bin/acme"]]
+        (info / "RECORD").write_text("\n".join([*lines, f"{info.name}/RECORD,,", ""]))
+        return info
 
 
 @contextmanager

@@ -21,10 +21,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llmgate_core import device_flow
-from llmgate_core.cli import main
+from llmgate_core.cli import StartRefused, main
+from llmgate_core.cli.install import refuse_others
+from llmgate_core.cli.installer import Environment, install_command, uninstall_command
+from llmgate_core.cli.uninstall import distribution_of
 from llmgate_core.config import Places, decode_extra, load
 from llmgate_core.dialects import chat
 from llmgate_core.errors import KINDS, ConnectorError, GatewayError, RequestError
+from llmgate_core.installed import AllowedPlugin, Installed
 from llmgate_core.max_context import fit
 from llmgate_core.plugins import load as load_plugins
 from llmgate_core.plugins import settings_type
@@ -49,8 +53,8 @@ Section = Iterator[tuple[str, str]]
 """A situation, and what is said in it."""
 
 
-def raised(call: Callable[[], Any]) -> str:
-    with pytest.raises(GatewayError) as caught:
+def raised(call: Callable[[], Any], sort: type[Exception] = GatewayError) -> str:
+    with pytest.raises(sort) as caught:
         call()
     return str(caught.value)
 
@@ -173,6 +177,7 @@ PLUGIN_FILES = {
     "a connector without a method": HOOK.replace("(OpenAICompatible)", ""),
     "settings that are no dataclass": HOOK.replace("settings: None", "settings: dict"),
     "nothing": "LLMGATE_PLUGIN_API = 1",
+    "what it asks for is no text": f"LLMGATE_PLUGIN_ASKS_FOR = ['a file']\n{HOOK}",
 }
 
 
@@ -187,6 +192,33 @@ def plugins(folder: Path) -> Section:
     yield "not installed", load_plugins(["acme"], block=["qwen-oauth"]).problems["acme"]
     yield "not installed, nearly", load_plugins(["qwen-oath"]).problems["qwen-oath"]
     yield "blocked", load_plugins(["qwen-oauth"], block=["qwen-oauth"]).problems["qwen-oauth"]
+    for name, allowed in ALLOWED.items():
+        yield name, load_plugins(["qwen-oauth"], allow=allowed).problems["qwen-oauth"]
+
+
+ALLOWED: dict[str, list[AllowedPlugin | str]] = {
+    "not on the list of those allowed": ["llmgate-acme"],
+    "allowed with a hash, and editable": [AllowedPlugin("llmgate-qwen-oauth", "0" * 64)],
+}
+
+
+def installations() -> Section:
+    """What `llmgate install` and `uninstall` refuse before they call anybody."""
+    here = Environment("/env/bin/python")
+    for what in ("llmgate", "llmgate-core>=0.2", "--index-url=x"):
+        yield what, raised(partial(install_command, here, [what], Path("constraints.txt")), StartRefused)
+    environments = {
+        "the operating system's Python": Environment("/usr/bin/python3", is_managed=True),
+        "neither pip nor uv": Environment("/env/bin/python", has_pip=False),
+    }
+    for title, environment in environments.items():
+        yield title, raised(partial(uninstall_command, environment, ["llmgate-acme"]), StartRefused)
+    one = Installed("acme", "llmgate-acme", "1.0", "llmgate_acme")
+    two = Installed("acme", "llmgate-acme-fork", "9", "llmgate_fork")
+    for name in ("acmee", "llmgate-acem", "requests"):
+        yield f"uninstall {name}", raised(partial(distribution_of, name, [one]), StartRefused)
+    yield "uninstall acme, of two", raised(partial(distribution_of, "acme", [one, two]), StartRefused)
+    yield "something came, and no plugin", raised(lambda: refuse_others(["acme-sdk", "requests"]), StartRefused)
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
@@ -561,6 +593,7 @@ def test_messages_are_those_that_were_read(
         written("The configuration", configurations(folders[0])),
         written("A backend's `extra`", extras(folders[1])),
         written("Plugins", plugins(folders[2])),
+        written("Installing plugins", installations()),
         written("The command line", command_line(folders[3], monkeypatch, capsys)),
         written("The device flow", logins()),
         written("Selectors", selectors()),

@@ -199,10 +199,10 @@ class Environment:
         done([sys.executable, "-m", "venv", "--without-pip", "venv"], folder)
         scheme = "nt" if os.name == "nt" else "posix_prefix"
         paths = sysconfig.get_paths(scheme, {"base": str(folder / "venv"), "platbase": str(folder / "venv")})
-        self.scripts = Path(paths["scripts"])
+        self.scripts, self.site = Path(paths["scripts"]), Path(paths["purelib"])
         for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
             if not NOT_BORROWED.match(entry.name):
-                (Path(paths["purelib"]) / entry.name).symlink_to(entry)
+                (self.site / entry.name).symlink_to(entry)
 
     def pip(self, *arguments: str) -> None:
         python = str(self.scripts / "python")
@@ -211,8 +211,15 @@ class Environment:
     def install(self, wheel: Path) -> None:
         self.pip("install", "--quiet", "--no-index", "--no-deps", "--no-compile", str(wheel))
 
-    def llmgate(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return call([str(self.scripts / "llmgate"), *arguments], self.folder)
+    def llmgate(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return call([str(self.scripts / "llmgate"), *arguments], self.folder, **environ)
+
+    def borrow_pip(self) -> None:
+        import pip
+
+        package = Path(pip.__file__).parent
+        for entry in (package, *package.parent.glob("pip-*.dist-info")):
+            (self.site / entry.name).symlink_to(entry)
 
     def python(self, *arguments: str, cwd: Path) -> str:
         return done([str(self.scripts / "python"), *arguments], cwd)
@@ -239,7 +246,7 @@ def test_a_plugin_comes_and_goes_with_pip(built: Mapping[str, Built], tmp_path: 
     assert "--enable-qwen-oauth-backend-debugging-override" in environment.llmgate("serve", "--help").stdout
 
     environment.pip("uninstall", "--quiet", "--yes", "llmgate-qwen-oauth")
-    assert environment.llmgate("plugins").stdout == core_alone.stdout
+    assert without_times(environment.llmgate("plugins").stdout) == without_times(core_alone.stdout)
     for command in ("check", "serve"):
         refused = environment.llmgate(command, "--config", str(config))
         assert refused.returncode == 2
@@ -269,3 +276,87 @@ def test_what_plugin_new_writes_passes_its_own_tests_and_type_check_at_once(
     told = environment.python("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", cwd=package)
     assert re.search(r"^\d+ passed", told, re.MULTILINE), told
     assert "Success: no issues found in 3 source files" in environment.python("-m", "mypy", cwd=package)
+
+
+def without_times(told: str) -> str:
+    return re.sub(r"imported in .* ms", "", told)
+
+
+# --- the story of a plugin, told by llmgate itself -------------------------------------------------------------------
+
+
+def wheel(folder: Path, name: str, number: str, wants: str = "", module: str = "", entry: str = "") -> Path:
+    """A wheel with one module, written by hand: what it wants and registers may be as wrong as we like."""
+    package = name.replace("-", "_")
+    info = f"{package}-{number}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n"
+    metadata += f"Requires-Dist: {wants}\n" if wants else ""
+    files = {
+        f"{package}.py": module,
+        f"{info}/METADATA": metadata,
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/entry_points.txt": f"[llmgate]\n{entry} = {package}\n" if entry else "",
+    }
+    path = folder / f"{package}-{number}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file, text in files.items():
+            archive.writestr(file, text)
+        archive.writestr(f"{info}/RECORD", "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"]))
+    return path
+
+
+ACME = """
+from dataclasses import dataclass
+from llmgate_core import OpenAICompatible, Secret, hookimpl
+LLMGATE_PLUGIN_API = 1
+
+@dataclass(frozen=True)
+class AcmeSettings:
+    base_url: str
+    api_key: Secret = Secret("env:ACME_API_KEY")
+
+class Acme(OpenAICompatible):
+    name = "acme"
+    settings: AcmeSettings
+
+@hookimpl
+def llmgate_register_connectors():
+    return Acme
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
+def test_a_plugin_comes_and_goes_with_llmgate(built: Mapping[str, Built], tmp_path: Path) -> None:
+    """From an index that is a folder, so that no network is needed."""
+    environment = Environment(tmp_path)
+    environment.install(built["llmgate-core"].wheel)
+    environment.borrow_pip()
+    index = tmp_path / "index"
+    index.mkdir()
+    fit = project("llmgate-core")["project"]["version"]
+    wheel(index, "llmgate-acme", "1.0", f"llmgate-core=={fit}", ACME, "acme")
+    wheel(index, "llmgate-old", "1.0", "llmgate-core<0.1", ACME, "old")
+    wheel(index, "llmgate-core", "0.0.9", module="raise SystemExit('the old core came')")
+    wheel(index, "a-stranger", "1.0")
+    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)}
+
+    came = environment.llmgate("install", "llmgate-acme", **pip)
+    assert came.returncode == 0, came.stdout + came.stderr
+    assert "Successfully installed llmgate-acme-1.0" in came.stdout, "pip's own words pass"
+    assert "ok   acme  llmgate-acme 1.0" in came.stdout
+    assert "asks for setting `base_url`, which has no default; environment variable `ACME_API_KEY`" in came.stdout
+    assert "backends:\n  acme:\n    extra:\n      base_url: ...\n" in came.stdout
+    assert "builtin" not in came.stdout, "only what is new"
+
+    old = environment.llmgate("install", "llmgate-old", **pip)
+    assert old.returncode == 1
+    assert f"nothing was installed, see above why; llmgate-core stays at {fit}" in old.stderr
+    stranger = environment.llmgate("install", "a-stranger", **pip)
+    assert stranger.returncode == 1
+    assert "no plugin of llmgate came with what was installed (a-stranger)" in stranger.stderr
+    assert f"version {fit}" in environment.llmgate("--version").stdout
+
+    gone = environment.llmgate("uninstall", "acme", "--yes")
+    assert gone.returncode == 0, gone.stdout + gone.stderr
+    assert "Successfully uninstalled llmgate-acme-1.0" in gone.stdout
+    assert "no installed plugin is called `acme`" in environment.llmgate("uninstall", "acme", "--yes").stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.sites import CONNECTOR, Site
 
 from llmgate_core.plugins import PluginSet, describe, discover, load, load_all, settings_type
 from llmgate_core.request import RequestRecord
@@ -18,20 +19,6 @@ if TYPE_CHECKING:
     from tests.sites import Site
 
 CORE = version("llmgate-core")
-
-CONNECTOR = """
-    from llmgate_core import OpenAICompatible, hookimpl
-
-    LLMGATE_PLUGIN_API = 1
-
-    class Acme(OpenAICompatible):
-        name = "acme"
-        settings: None
-
-    @hookimpl
-    def llmgate_register_connectors():
-        return Acme
-"""
 
 
 def problem_of(source: str, site: Site) -> str:

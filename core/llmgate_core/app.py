@@ -21,7 +21,7 @@ from .backends import Backend, Backends, World, build
 from .checks import find_problems
 from .config import GatewayConfig
 from .connectors import ModelInfo, Policy
-from .errors import ConfigError, ConnectorError, PluginError, Problem, SelectorError
+from .errors import PLUGIN_FAULTS, ConfigError, ConnectorError, PluginError, Problem, SelectorError, words_of
 from .executor import Answer, Budget, Executor
 from .faults import Refused
 from .frontends.access import Access, BadKeys, KnownKey
@@ -157,7 +157,7 @@ class Gateway:
             return backend, self.redactor.strike(error.message)
         except TimeoutError:
             return backend, f"no answer within {MODELS_TIMEOUT_SECONDS:g} s"
-        except Exception as error:
+        except PLUGIN_FAULTS as error:
             logger.exception("models of backend %s", backend.name)
             return backend, f"its connector raised {type(error).__name__}"
 
@@ -186,7 +186,7 @@ def create_app(
     """
     world = world or real_world()
     redactor = redactor or Redactor()
-    plugins = plugins or load(config.plugin_names(), block=config.plugins.block)
+    plugins = plugins or load(config.plugin_names(), block=config.plugins.block, allow=config.plugins.allow)
     if problems := find_problems(config, plugins):
         raise ConfigError(problems)
     keys = caller_keys(config, world.environ, redactor)
@@ -265,8 +265,8 @@ def make_policies(config: GatewayConfig, plugins: PluginSet) -> Sequence[Policy]
     for cls in plugins.policies:
         try:
             made.append(cls(settings.get(cls)))
-        except Exception as error:
-            text = f"policy `{cls.name}` raised {type(error).__name__} when constructed: {error}"
+        except PLUGIN_FAULTS as error:
+            text = f"policy `{cls.name}` raised {type(error).__name__} when constructed: {words_of(error)}"
             raise PluginError(text) from error
     return made
 
@@ -276,8 +276,8 @@ def _router(gateway: Gateway) -> Router:
     for cls in gateway.plugins.frontends:
         try:
             routes += cls(None).routes(gateway)
-        except Exception as error:
-            text = f"front end `{cls.name}` raised {type(error).__name__} when constructed: {error}"
+        except PLUGIN_FAULTS as error:
+            text = f"front end `{cls.name}` raised {type(error).__name__} when constructed: {words_of(error)}"
             raise PluginError(text) from error
 
     @asynccontextmanager

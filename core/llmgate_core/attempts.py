@@ -20,8 +20,9 @@ from .backoff import COME_BACK_SECONDS, Turn
 from .connectors import UpstreamCall, UpstreamReply
 from .credentials import Credential
 from .dialects import chat, failures, spoken
-from .errors import ConnectorError, Kind, RequestError
+from .errors import PLUGIN_FAULTS, ConnectorError, Kind, RequestError
 from .observe import Redactor
+from .ownership import Owned
 from .request import GENERATE, Attempt, Dialect, GatewayRequest, RequestRecord
 from .secret import Striker
 from .selector import Leaf
@@ -229,7 +230,7 @@ class Attempts:
     async def _renew(self, errand: Errand, rejected: Rejected) -> None:
         """Gets another credential; where there is none, the upstream's refusal stands, with the reason behind it."""
         try:
-            with self._fence(errand):
+            with self._fence(errand), errand.backend.tasks.owning():
                 renewed = await errand.backend.credentials.renew(rejected.credential)
                 self._redactor.learn(renewed.secrets())
         except ConnectorError as error:
@@ -249,12 +250,14 @@ class Attempts:
         credential: Credential | None = None
         try:
             with self._fence(errand):
-                backend.connector.check()
-                credential = await backend.credentials.get()
-                self._redactor.learn(credential.secrets())
-                reply = await backend.connector.send(errand.call(credential))
+                with backend.tasks.owning():
+                    backend.connector.check()
+                    credential = await backend.credentials.get()
+                    self._redactor.learn(credential.secrets())
+                    reply = await backend.connector.send(errand.call(credential))
                 if not isinstance(reply, UpstreamReply):
                     raise TypeError(f"`send()` returned `{type(reply).__name__}`, not an `UpstreamReply`")
+                reply = UpstreamReply(reply.status, reply.headers, Owned(reply.chunks, backend.tasks), reply.aclose)
                 if not errand.request.stream:
                     turn.succeeded()  # others need not wait for the end of a long answer
                 attempt.status = reply.status
@@ -337,7 +340,7 @@ class Attempts:
             raise
         except RequestError:
             raise
-        except Exception as error:
+        except PLUGIN_FAULTS as error:
             name, request_id = errand.backend.name, errand.request.id
             logger.exception("%s: connector of backend %s raised", request_id, name)
             raise ConnectorError(

@@ -15,8 +15,9 @@ from .circuit import Circuit, CircuitRules, State
 from .config import BackendConfig, GatewayConfig, decode_extra
 from .connectors import Connector, Instance, ModelInfo
 from .credentials import Credential, SingleFlight
-from .errors import ConfigError, ConnectorError, PluginError, Problem
+from .errors import PLUGIN_FAULTS, ConfigError, ConnectorError, PluginError, Problem, words_of
 from .model_facts import Facts, overridden
+from .ownership import Tasks
 from .plugins import PluginSet, place, settings_type
 from .retry import RetryPolicy
 from .selector import Names
@@ -108,6 +109,7 @@ class Backend:
     default_params: Mapping[str, Any] = field(default_factory=dict)
     forced_params: Mapping[str, Any] = field(default_factory=dict)
     model_facts: Mapping[str, Facts] = field(default_factory=dict)
+    tasks: Tasks = field(default_factory=Tasks, repr=False)
     _backoffs: dict[str, Backoff] = field(default_factory=dict)
     _circuits: dict[str, Circuit] = field(default_factory=dict)
 
@@ -159,7 +161,7 @@ class Backend:
             status = self.credentials.provider.status()
         except ConnectorError as error:
             return Readiness(False, error.message)
-        except Exception as error:
+        except PLUGIN_FAULTS as error:
             logger.exception("connector of backend %s", self.name)
             return Readiness(False, f"its connector raised {type(error).__name__}; see the log")
         return Readiness(status.ready, status.detail)
@@ -178,7 +180,8 @@ class Backend:
             learn(found.secrets())
             return found
 
-        listed = await self.connector.models(credential)
+        with self.tasks.owning():
+            listed = await self.connector.models(credential)
         return [overridden(info, self.model_facts) for info in listed]
 
     def facts(self, model: str) -> ModelInfo | None:
@@ -190,7 +193,7 @@ class Backend:
             found = self.connector.facts(model) if hasattr(self.connector, "facts") else None
             if not isinstance(found, ModelInfo | None):
                 raise TypeError(f"`facts()` returned a `{type(found).__name__}`, not a `ModelInfo` or None")
-        except Exception:
+        except PLUGIN_FAULTS:
             self.logger.exception("what the connector of backend %s knows of a model", self.name)
             found = None
         info = overridden(found or ModelInfo(model), self.model_facts)
@@ -204,9 +207,20 @@ class Backend:
                 backoff.rules = rules
 
     async def aclose(self) -> None:
-        """Lets a refresh under way finish, then closes the connector."""
+        """Lets a refresh under way finish, then closes the connector, and ends what it has left behind."""
         await self.credentials.aclose()
-        await self.connector.aclose()
+        try:
+            with self.tasks.owning():
+                await self.connector.aclose()
+        finally:
+            for task in await self.tasks.end():
+                self.logger.warning(
+                    "backend %s: connector `%s` left a task behind, which was cancelled: %s; "
+                    "a connector ends its tasks in `aclose()`",
+                    self.name,
+                    self.connector.name,
+                    task,
+                )
 
 
 class Backends:
@@ -235,7 +249,7 @@ class Backends:
         for backend in reversed(self._backends.values()):
             try:
                 await backend.aclose()
-            except Exception:
+            except PLUGIN_FAULTS:
                 logger.exception("closing backend %s", backend.name)
 
 
@@ -312,11 +326,11 @@ def _construct(
         shared = _backoff_rules(connector)
     except PluginError as error:
         raise PluginError(f"backend `{backend.name}`: connector `{cls.name}`: {error}") from None
-    except Exception as error:
+    except PLUGIN_FAULTS as error:
         logger.debug("constructing backend %s", backend.name, exc_info=True)
         raise PluginError(
             f"backend `{backend.name}`: connector `{cls.name}` raised {type(error).__name__} when constructed: "
-            f"{error}{place(error, cls.__module__)}"
+            f"{words_of(error)}{place(error, cls.__module__)}"
         ) from error
     return Backend(
         backend.name,

@@ -237,7 +237,10 @@ class SingleFlight:
     def _fly(self, start: Callable[[], Coroutine[Any, Any, Credential]]) -> asyncio.Task[Credential]:
         async def flight() -> Credential:
             async with self._lock:
-                self._latest = await start()
+                try:
+                    self._latest = await start()
+                except SystemExit as error:  # out of a task it would end the loop
+                    raise RuntimeError("the credential provider tried to end the process") from error
                 return self._latest
 
         task = asyncio.create_task(flight())

@@ -31,6 +31,17 @@ Kind = Literal[
     "bug",
 ]
 
+PLUGIN_FAULTS = (Exception, SystemExit)
+"""What plugin code may raise without harm to others: `sys.exit()` is no reason to end the gateway."""
+
+
+def words_of(error: BaseException) -> str:
+    """The text of what plugin code raised, which may fail to tell it."""
+    try:
+        return str(error)
+    except Exception:
+        return "(it cannot be told)"
+
 
 @dataclass(frozen=True)
 class KindFacts:

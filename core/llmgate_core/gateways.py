@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from .app import Gateway
 from .changes import same_upstreams
-from .errors import RequestError
+from .errors import PLUGIN_FAULTS, RequestError
 from .frontends.exchange import Receive, Scope, Send
 from .request import RequestRecord
 
@@ -104,7 +104,7 @@ class Gateways:
     async def _closed(self, term: Term) -> None:
         try:
             await term.gateway.aclose()
-        except Exception:
+        except PLUGIN_FAULTS:
             logger.exception("closing a gateway that has been replaced")
         finally:
             if term in self._before:

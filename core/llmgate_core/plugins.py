@@ -8,50 +8,31 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
 import logging
-import re
 import sys
 import time
 import traceback
 import types
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import pluggy
 
 from . import hookspecs
-from .backend_sections import TYPE
-from .connectors import PLUGIN_API, Connector, Frontend, Policy
-from .errors import PluginError
+from .connectors import Connector, Frontend, Policy
+from .errors import PLUGIN_FAULTS, PluginError, words_of
+from .installed import Allowed, Installed, content_hash, discover, origin, refusal
+from .plugin_checks import check_module, classes, guess, settings_type
+from .plugin_needs import needs, required, said
 from .request import RequestRecord
-from .settings import decode, did_you_mean, json_schema
 
-GROUP = "llmgate"
+__all__ = ["Installed", "Loaded", "PluginSet", "describe", "discover", "load", "load_all", "place", "settings_type"]
+
 BUILTIN = "llmgate_core.builtin"
-API_ATTRIBUTE = "LLMGATE_PLUGIN_API"
 
 logger = logging.getLogger("llmgate.plugins")
-
-
-@dataclass(frozen=True)
-class Installed:
-    """A plugin that could be loaded: what its distribution's metadata says, nothing imported."""
-
-    name: str
-    distribution: str
-    version: str
-    target: str
-    entry_point: EntryPoint | None = field(repr=False, default=None)
-    is_file: bool = False
-
-    def __str__(self) -> str:
-        if self.is_file:
-            return f"plugin file `{self.distribution}`"
-        return f"plugin `{self.name}` of distribution `{self.distribution}` {self.version} ({self.target})"
 
 
 @dataclass
@@ -63,6 +44,7 @@ class Loaded:
     policies: tuple[type[Policy], ...] = ()
     frontends: tuple[type[Frontend], ...] = ()
     listener: Callable[..., Any] | None = None
+    says: tuple[str, ...] = ()  # what it asks for beside its settings, in its author's words
     import_seconds: float = 0.0
     problem: str = ""
     absent: str = ""  # of a plugin that is not installed: how its `problem` goes on after the name
@@ -113,43 +95,26 @@ class PluginSet:
                 continue
             try:
                 one.listener(record=record)
-            except Exception:
+            except PLUGIN_FAULTS:
                 logger.exception("%s raised in llmgate_request_finished (request %s)", one.plugin, record.id)
 
 
-def discover(block: Collection[str] = ()) -> list[Installed]:
-    """All installed plugins by metadata alone, those in `block` (names or distributions) left out."""
-    found: dict[tuple[str, str, str], Installed] = {}
-    for entry in entry_points(group=GROUP):
-        distribution, version = _distribution(entry)
-        if entry.name in block or distribution_key(distribution) in map(distribution_key, block):
-            continue
-        # One distribution can be seen twice, through two entries of sys.path.
-        found.setdefault(
-            (entry.name, distribution, entry.value),
-            Installed(entry.name, distribution, version, entry.value, entry),
-        )
-    return sorted(found.values(), key=lambda one: (one.name, one.distribution))
-
-
-def distribution_key(distribution: str) -> str:
-    """A distribution's name as pip compares it (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", distribution).lower()
-
-
-def _distribution(entry: EntryPoint) -> tuple[str, str]:
-    """Name and version. A half-finished uninstall leaves entry points without a METADATA file behind."""
-    found = entry.dist
-    if found is None or not (found.read_text("METADATA") or found.read_text("PKG-INFO")):
-        return "unknown", "?"
-    return found.name, found.version
-
-
-def load(names: Collection[str], *, files: Sequence[Path] = (), block: Collection[str] = ()) -> PluginSet:
+def load(
+    names: Collection[str],
+    *,
+    files: Sequence[Path] = (),
+    block: Collection[str] = (),
+    allow: Allowed | None = None,
+) -> PluginSet:
     """Loads the built-in plugin, `files`, and the installed plugins of these names.
 
     Names that the built-in plugin or a file brings as connectors need no installed plugin. Raises nothing: what
     cannot be used is in `PluginSet.problems`, so that all of it can be told at once.
+
+    Args:
+        block: names of plugins or distributions that are as if they were not installed.
+        allow: distributions whose plugins may be imported, None for all. What llmgate brings itself may always be, and
+            so may `files`.
     """
     loaded = [_load_module(_builtin()), *map(_load_file, files)]
     brought = {cls.name for one in loaded for cls in one.connectors}
@@ -158,7 +123,7 @@ def load(names: Collection[str], *, files: Sequence[Path] = (), block: Collectio
         if name in brought:
             continue
         try:
-            plugin = _pick(name, installed, block)
+            plugin = _pick(name, installed, allow)
             loaded.append(_load_module(plugin) if plugin else _absent(name, installed, brought))
         except PluginError as error:
             loaded.append(Loaded(Installed(name, "", "", ""), problem=str(error)))
@@ -166,9 +131,10 @@ def load(names: Collection[str], *, files: Sequence[Path] = (), block: Collectio
     return PluginSet(tuple(loaded))
 
 
-def load_all(files: Sequence[Path] = (), block: Collection[str] = ()) -> PluginSet:
-    """Loads everything that is installed, each inside its fence: for `llmgate plugins` and `serve --help`."""
-    loaded = [_load_module(_builtin()), *map(_load_file, files), *map(_load_module, discover(block))]
+def load_all(files: Sequence[Path] = (), block: Collection[str] = (), allow: Allowed | None = None) -> PluginSet:
+    """Loads everything that is installed and allowed, each inside its fence: for `llmgate plugins`, `serve --help`."""
+    loaded = [_load_module(_builtin()), *map(_load_file, files)]
+    loaded += [_refused(one, why) if (why := refusal(one, allow)) else _load_module(one) for one in discover(block)]
     _mark_rivals(loaded)
     return PluginSet(tuple(loaded))
 
@@ -178,21 +144,23 @@ def load_one(plugin: Installed) -> Loaded:
     return _load_module(plugin)
 
 
-def settings_type(cls: type[Any]) -> type[Any] | None:
-    """The dataclass that a connector, policy or front end annotates as its `settings`; None when it has none."""
-    found = get_type_hints(cls, include_extras=True).get("settings")
-    return found if isinstance(found, type) and found not in (types.NoneType, Any) else None
+def _refused(plugin: Installed, why: str) -> Loaded:
+    return Loaded(plugin, problem=f"{plugin}:\n  {why}")
 
 
-def _pick(name: str, installed: Sequence[Installed], block: Collection[str]) -> Installed | None:
+def _pick(name: str, installed: Sequence[Installed], allow: Allowed | None) -> Installed | None:
     matches = [one for one in installed if one.name == name]
-    if len(matches) > 1:
-        owners = " and ".join(f"`{one.distribution}` {one.version}" for one in matches)
+    reasons = {one: refusal(one, allow) for one in matches}
+    permitted = [one for one in matches if not reasons[one]]
+    if len(permitted) > 1:
+        owners = " and ".join(f"`{one.distribution}` {one.version}" for one in permitted)
         raise PluginError(
             f"plugin `{name}` is claimed by {owners}; uninstall one, or block it by its distribution's name"
         )
+    if permitted:
+        return permitted[0]
     if matches:
-        return matches[0]
+        raise PluginError("\n".join(f"{one}:\n  {reasons[one]}" for one in matches))
     if any(name == one.name for one in discover()):
         raise PluginError(f"plugin `{name}` is blocked (`plugins.block` or `LLMGATE_BLOCK_PLUGINS`)")
     return None
@@ -200,14 +168,9 @@ def _pick(name: str, installed: Sequence[Installed], block: Collection[str]) -> 
 
 def _absent(name: str, installed: Sequence[Installed], brought: Collection[str]) -> Loaded:
     known = sorted({one.name for one in installed} | set(brought))
-    rest = f"{_guess(name, known)} (installed plugins: {', '.join(known)}); see `llmgate plugins`"
+    rest = f"{guess(name, known)} (installed plugins: {', '.join(known)}); see `llmgate plugins`"
     problem = f"no installed plugin provides connector `{name}`{rest}"
     return Loaded(Installed(name, "", "", ""), problem=problem, absent=rest)
-
-
-def _guess(word: str, known: Iterable[str]) -> str:
-    close = did_you_mean(word, known)
-    return f"; did you mean `{close}`?" if close else ""
 
 
 def _load_module(plugin: Installed) -> Loaded:
@@ -217,61 +180,17 @@ def _load_module(plugin: Installed) -> Loaded:
     try:
         module = importlib.import_module(plugin.target) if plugin.entry_point is None else plugin.entry_point.load()
         result.import_seconds = time.perf_counter() - started
-        _check_module(module)
+        check_module(module)
+        result.says = said(module)
         _collect(module, result)
     except PluginError as error:
         result.problem = f"{plugin}:\n  {error}"
     except ImportError as error:
-        result.problem = f"{plugin}:\n  cannot be imported: {error}{_missing(error)}"
-    except (Exception, SystemExit) as error:
+        result.problem = f"{plugin}:\n  cannot be imported: {words_of(error)}{_missing(error)}"
+    except PLUGIN_FAULTS as error:
         logger.debug("loading %s", plugin, exc_info=True)
-        result.problem = f"{plugin}:\n  {type(error).__name__} while loading: {error}{place(error)}"
+        result.problem = f"{plugin}:\n  {type(error).__name__} while loading: {words_of(error)}{place(error)}"
     return result
-
-
-def _check_module(module: Any) -> None:
-    if not isinstance(module, types.ModuleType):
-        raise PluginError("the entry point must name a module, such as `llmgate_acme`")
-    declared = getattr(module, API_ATTRIBUTE, None)
-    if declared is None:
-        raise PluginError(f"declares no plugin API version; its module needs `{API_ATTRIBUTE} = {PLUGIN_API}`")
-    if not isinstance(declared, int):
-        raise PluginError(f"its `{API_ATTRIBUTE}` must be a whole number, such as {PLUGIN_API}")
-    if declared != PLUGIN_API:
-        newer = "a newer" if declared > PLUGIN_API else "an older"
-        raise PluginError(
-            f"is written for {newer} plugin API ({declared}); this llmgate-core has {PLUGIN_API}. "
-            "Install versions of the two that fit each other"
-        )
-    for name, value in vars(module).items():
-        if inspect.isfunction(value):
-            _check_hook(name, value)
-
-
-_HOOKS = {name: value for name, value in vars(hookspecs).items() if name.startswith("llmgate_")}
-
-
-def _check_hook(name: str, function: Callable[..., Any]) -> None:
-    """Says in words what pluggy would refuse, or would never call."""
-    is_marked = hasattr(function, f"{hookspecs.PROJECT}_impl")
-    if name not in _HOOKS:
-        if name.startswith("llmgate_"):
-            raise PluginError(f"has an unknown hook `{name}`{_guess(name, _HOOKS)}")
-        if is_marked:
-            hint = _guess(name, _HOOKS) or f"; the hooks are `{'`, `'.join(_HOOKS)}`"
-            raise PluginError(f"`{name}` is marked with `@hookimpl`, but there is no such hook{hint}")
-        return
-    if not is_marked:
-        raise PluginError(f"`{name}` is not marked with `@hookimpl`, so it would never be called")
-    given = list(inspect.signature(_HOOKS[name]).parameters)
-    for parameter in inspect.signature(function).parameters.values():
-        is_demanded = parameter.default is parameter.empty and parameter.kind not in (
-            parameter.VAR_POSITIONAL,
-            parameter.VAR_KEYWORD,
-        )
-        if is_demanded and parameter.name not in given:
-            takes = f"`{'`, `'.join(given)}`" if given else "no arguments"
-            raise PluginError(f"hook `{name}` takes {takes}, but this one wants `{parameter.name}`")
 
 
 def _collect(module: types.ModuleType, result: Loaded) -> None:
@@ -280,9 +199,9 @@ def _collect(module: types.ModuleType, result: Loaded) -> None:
     manager.add_hookspecs(hookspecs)
     manager.register(module, name=result.plugin.name)
     manager.check_pending()
-    result.connectors = _classes(manager.hook.llmgate_register_connectors, "connector", ("send", "credentials"))
-    result.policies = _classes(manager.hook.llmgate_register_policies, "policy", ("apply",))
-    result.frontends = _classes(manager.hook.llmgate_register_frontends, "front end", ("routes",))
+    result.connectors = classes(manager.hook.llmgate_register_connectors, "connector", ("send", "credentials"))
+    result.policies = classes(manager.hook.llmgate_register_policies, "policy", ("apply",))
+    result.frontends = classes(manager.hook.llmgate_register_frontends, "front end", ("routes",))
     finished = manager.hook.llmgate_request_finished
     result.listener = finished if finished.get_hookimpls() else None
     if not result.brings():
@@ -291,62 +210,6 @@ def _collect(module: types.ModuleType, result: Loaded) -> None:
     if result.plugin.entry_point and result.connectors and name not in {cls.name for cls in result.connectors}:
         names = ", ".join(f"`{cls.name}`" for cls in result.connectors)
         raise PluginError(f"its entry point is called `{name}`, but it brings {names}; the two names must agree")
-
-
-def _classes(hook: Any, what: str, methods: Sequence[str]) -> tuple[type[Any], ...]:
-    found: list[type[Any]] = []
-    for answer in hook():
-        found += answer if isinstance(answer, (list, tuple)) else [answer]
-    for cls in found:
-        if not isinstance(cls, type):
-            raise PluginError(
-                f"`{hook.name}` returns an object (`{type(cls).__name__}`) where a {what} class is expected; "
-                "return the class itself, or a list of classes"
-            )
-        if not isinstance(getattr(cls, "name", None), str):
-            raise PluginError(f"{what} class `{cls.__name__}` has no `name`")
-        if what == "connector" and not TYPE.fullmatch(cls.name):
-            raise PluginError(f"{what} class `{cls.__name__}`: its `name` may hold letters, digits, `-` and `_` only")
-        lacking = [method for method in methods if not callable(getattr(cls, method, None))]
-        if lacking:
-            raise PluginError(f"{what} class `{cls.__name__}` has no method `{lacking[0]}`")
-        _check_settings(cls, what)
-    return tuple(found)
-
-
-def _check_settings(cls: type[Any], what: str) -> None:
-    place = f"{what} class `{cls.__name__}`: its annotation `settings`"
-    try:
-        found = settings_type(cls)
-    except NameError as error:  # such as a type that is imported for type checkers only
-        raise PluginError(f"{place} names `{error.name}`, which its module does not define at run time") from None
-    if found is not None and not is_dataclass(found):
-        raise PluginError(f"{place} must be a dataclass")
-    if found is not None and (fault := _settings_fault(found)):
-        raise PluginError(f"settings class `{found.__name__}` of {what} class `{cls.__name__}`: {fault}")
-
-
-def _settings_fault(cls: type[Any]) -> str:
-    if not cls.__dataclass_params__.frozen:
-        return "must be frozen: write `@dataclass(frozen=True)`"
-    hints = get_type_hints(cls, include_extras=True)
-    faults = (_field_fault(entry.name, hints[entry.name], entry.default) for entry in fields(cls) if entry.init)
-    return next(filter(None, faults), "")
-
-
-def _field_fault(name: str, hint: Any, default: Any) -> str:
-    hint = get_args(hint)[0] if get_origin(hint) is Annotated else hint  # a default out of bounds may be meant
-    alone = make_dataclass("alone", [(name, hint)])
-    try:
-        json_schema(alone)
-    except TypeError:
-        return f"the type of field `{name}` is none that a configuration can hold"
-    if default is None or isinstance(default, bool | int | float | str):
-        value = getattr(decode(alone, {name: default})[0], name, ...)  # no type reads as `...`
-        is_widened = type(value) is float and type(default) is int
-        if type(value) is not type(default) and not is_widened:
-            return f"the default of field `{name}` is a `{type(default).__name__}`, which is not of its type"
-    return ""
 
 
 def _mark_rivals(loaded: Sequence[Loaded]) -> None:
@@ -384,11 +247,11 @@ def _load_file(path: Path) -> Loaded:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except PLUGIN_FAULTS as error:
         del sys.modules[name]
         if before is not None:
             sys.modules[name] = before
-        return Loaded(plugin, problem=f"`--plugin {path}`: {type(error).__name__}: {error}{place(error)}")
+        return Loaded(plugin, problem=f"`--plugin {path}`: {type(error).__name__}: {words_of(error)}{place(error)}")
     return _load_module(plugin)
 
 
@@ -415,17 +278,28 @@ def place(error: BaseException, module: str = "") -> str:
     return "".join(f" ({frame.f_code.co_filename}:{line})" for frame, line in (own or frames)[-1:])
 
 
-def describe(plugins: PluginSet) -> list[Mapping[str, Any]]:
-    """One row a plugin, for `llmgate plugins --json`."""
-    return [
-        {
-            "name": one.plugin.name,
-            "distribution": one.plugin.distribution,
-            "version": one.plugin.version,
-            "module": one.plugin.target,
-            "brings": one.brings(),
-            "import_milliseconds": round(one.import_seconds * 1000, 1),
-            "problem": one.problem or None,
-        }
-        for one in plugins.loaded
-    ]
+def describe(plugins: PluginSet, *, hashes: bool = False) -> list[Mapping[str, Any]]:
+    """One row a plugin, for `llmgate plugins --json`.
+
+    Args:
+        hashes: whether to read the files of every distribution for its hash.
+    """
+    return [_row(one, hashes=hashes) for one in plugins.loaded]
+
+
+def _row(one: Loaded, *, hashes: bool) -> Mapping[str, Any]:
+    found = one.plugin.metadata
+    asked = [need for cls in one.connectors for need in needs(cls)]
+    row = {
+        "name": one.plugin.name,
+        "distribution": one.plugin.distribution,
+        "version": one.plugin.version,
+        "origin": origin(found) or None,
+        "module": one.plugin.target,
+        "brings": one.brings(),
+        "asks_for": [*dict.fromkeys([*asked, *one.says])],
+        "required": {cls.name: required(cls) for cls in one.connectors},
+        "import_milliseconds": round(one.import_seconds * 1000, 1),
+        "problem": one.problem or None,
+    }
+    return {**row, "sha256": content_hash(found)} if hashes else row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -233,13 +233,26 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_plugins(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Three facts a plugin: where it comes from, what it brings, what is wrong with it."""
+    """The facts of each plugin, a line each: what it brings, asks for and costs, where it is from, what is wrong."""
     out = console()
     for row in rows:
         mark = "[red]FAIL[/]" if row["problem"] else "[green]ok[/]  "
         out.print(f"{mark} [bold]{escape(row['name'])}[/]  {escape(row['distribution'])} {escape(row['version'])}")
-        brings = "; ".join(f"{sort}: {', '.join(names)}" for sort, names in row["brings"].items())
-        out.print(f"     brings {escape(brings)}" if brings else "     brings nothing")
+        for line in _facts(row):
+            out.print(f"     {_shown(line)}")
         if row["problem"]:
             for line in row["problem"].splitlines():
                 out.print(f"     {line}", markup=False, style="red")
+
+
+def _facts(row: Mapping[str, Any]) -> Iterator[str]:
+    brings = "; ".join(f"{sort}: {', '.join(names)}" for sort, names in row["brings"].items())
+    yield f"brings {brings}" if brings else "brings nothing"
+    if row["asks_for"]:
+        yield f"asks for {'; '.join(row['asks_for'])}"
+    if row["origin"]:
+        yield f"from {row['origin']}"
+    if "sha256" in row:
+        yield f"sha256 {row['sha256'] or 'cannot be told: it is editable, a file, or part of llmgate-core'}"
+    if row["import_milliseconds"]:
+        yield f"imported in {row['import_milliseconds']:g} ms"

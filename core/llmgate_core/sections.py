@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from .errors import Problem
 from .hybrid import Outcome
+from .installed import AllowedPlugin
 from .model_facts import Facts
 from .policies.edit_precision import EditPrecisionSettings
 from .policies.rewrites import Expansion, Rewrite
@@ -240,13 +241,17 @@ class LoggingConfig:
 
 @dataclass(frozen=True)
 class PluginsConfig:
-    """Which installed plugins to load beside those that a backend names, which never, and what policies are told."""
+    """Which installed plugins are loaded beside those that backends name, which may be, and what policies are told."""
 
     load: Annotated[Texts, Meta(description="Plugins to load although no backend names them.")] = ()
     block: Annotated[Texts, Meta(description="Plugins never to load.")] = ()
     settings: Annotated[
         dict[str, dict[str, Any]], Meta(description="Settings of policies that plugins bring, by the policy's name.")
     ] = field(default_factory=dict)
+    allow: Annotated[
+        tuple[AllowedPlugin | str, ...] | None,
+        Meta(description="Distributions whose plugins may be loaded; all others are refused. All, if left out."),
+    ] = None
 
 
 @dataclass(frozen=True)

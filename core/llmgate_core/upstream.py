@@ -25,6 +25,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from .connectors import HttpReply
 from .errors import ConnectorError
+from .ownership import unowned
 
 USER_AGENT = f"llmgate/{version('llmgate-core')}"
 # Idle connections to an upstream: short enough to be gone before the upstream drops them unannounced.
@@ -156,7 +157,8 @@ class Client:
             _reused.set(False)
             began = now()
             try:
-                return await transport.handle_async_request(request)
+                with unowned():  # a look-up of a name may outlive the request, and the connection does
+                    return await transport.handle_async_request(request)
             except (httpx.HTTPError, aiohttp.ClientError) as error:
                 gone = isinstance(error.__cause__ or error, HUNG_UP)
                 if not (gone and _reused.get() and now() - began < AT_ONCE_SECONDS):

@@ -15,14 +15,16 @@ COMMANDS = {
     "init": "Write a configuration to start from, of what is found here.",
     "check": "Say everything that `serve` would refuse, without serving.",
     "doctor": "Say why it does not work, and what to do next.",
-    "plugins": "Show what is installed, what it brings, and what is wrong with it.",
+    "plugins": "Show what is installed, what it brings, and what is wrong.",
     "plugin": "Start a plugin of your own, and test one.",
+    "install": "Install plugins beside llmgate, and show how to use them.",
+    "uninstall": "Remove plugins.",
     "models": "List what can be asked for.",
     "explain": "Show how a request would be routed, step by step.",
     "status": "Ask the running gateway how it is.",
     "connect": "Print the lines that point a coding agent here, and test them.",
     "auth": "Log in to backends and out, and show what credentials there are.",
-    "schema": "Print the JSON Schema of the configuration and of every connector.",
+    "schema": "Print the JSON Schema of configuration and connectors.",
 }
 
 EXIT_FAILED, EXIT_USAGE, EXIT_UNSAFE = 1, 2, 3

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..credentials import ApiKey, CanLogIn, CanLogOut, CanRefresh, LoginScreen, NoCredential
-from ..errors import ConnectorError
+from ..errors import PLUGIN_FAULTS, ConnectorError
 from . import EXIT_FAILED, EXIT_USAGE, StartRefused, SuggestingGroup, configuration
 from .plugin_flags import BackendCommand, apply_plugin_flags
 
@@ -175,7 +175,7 @@ async def fenced(backend: Backend, offer: Offer) -> str:
         return await (call if offer.interruptible else to_its_end(call))
     except ConnectorError as error:
         raise ConnectorError(error.kind, f"backend `{backend.name}`: {error.message}") from None
-    except Exception as error:
+    except PLUGIN_FAULTS as error:
         # Not its text, which may hold what it was about.
         what = f"its connector raised {type(error).__name__} in `{offer.name}`"
         where = place(error, type(backend.connector).__module__)

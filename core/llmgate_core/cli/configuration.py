@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
 
@@ -14,6 +14,7 @@ from . import EXIT_USAGE, StartRefused
 
 if TYPE_CHECKING:
     from ..config import GatewayConfig, GivenRewrites, Loaded, Override, Places
+    from ..installed import Allowed
     from ..plugins import PluginSet
     from ..settings import KeyPath
 
@@ -191,7 +192,7 @@ def prepare(
         raise StartRefused(NOTHING_CONFIGURED, EXIT_USAGE)
     loaded = load(places, given, given_rewrites(flags))
     config = with_backend(loaded.config, backend, COMMAND_LINE) if backend else loaded.config
-    plugins = load_plugins(config.plugin_names(), files=flags.get("plugin_files", ()), block=blocked(config))
+    plugins = load_plugins(config.plugin_names(), files=flags.get("plugin_files", ()), **admitted(config))
     config = adjust(config, plugins) if adjust else config
     if problems := [*loaded.problems, *find_problems(config, plugins)]:
         raise ConfigError(problems)
@@ -215,7 +216,7 @@ def refuse_misspelt_flags(ctx: click.Context, flags: Mapping[str, Any]) -> None:
     from .plugin_flags import plugin_flags, refuse_unknown
 
     if ctx.args:
-        refuse_unknown(ctx, plugin_flags(load_all(flags.get("plugin_files", ()), blocked(None))))
+        refuse_unknown(ctx, plugin_flags(load_all(flags.get("plugin_files", ()), **admitted(None, flags))))
 
 
 def finds_nothing(flags: Mapping[str, Any]) -> bool:
@@ -255,6 +256,32 @@ def given_rewrites(flags: Mapping[str, Any]) -> GivenRewrites:
     from ..config import GivenRewrites
 
     return GivenRewrites(tuple(flags.get("model_aliases", ())), os.environ.get("LLMGATE_MODEL_ALIASES", ""))
+
+
+class Admitted(TypedDict):
+    """Who may be loaded, as `plugins.load` and `load_all` take it."""
+
+    block: tuple[str, ...]
+    allow: Allowed | None
+
+
+def admitted(config: GatewayConfig | None, flags: Mapping[str, Any] | None = None) -> Admitted:
+    """Plugins that shall not be loaded, by configuration and `LLMGATE_BLOCK_PLUGINS`, and those that alone may be.
+
+    Args:
+        config: None for a command that works without one: then what lies in the usual places still says who is allowed,
+            as such a command imports all that is installed.
+        flags: may say where else the configuration is.
+    """
+    found = config or _found(flags or {})
+    return {"block": blocked(config), "allow": found.plugins.allow}
+
+
+def _found(flags: Mapping[str, Any]) -> GatewayConfig:
+    from ..config import load
+
+    named = flags.get("config") or os.environ.get("LLMGATE_CONFIG")
+    return load(find({**flags, "config": Path(named) if named else None})).config
 
 
 def blocked(config: GatewayConfig | None) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ async def simulated(
         path: value for path, value in configuration.overrides(ctx, flags).items() if path != ("default_backend",)
     }
     config = load(Places(), overrides, configuration.given_rewrites(flags)).checked()
-    plugins = load_all(flags.get("plugin_files", ()), configuration.blocked(config))
+    plugins = load_all(flags.get("plugin_files", ()), **configuration.admitted(config))
     offering = {name: cls for name, cls in plugins.connectors.items() if hasattr(cls, "simulator")}
     if not offering:
         raise StartRefused("no installed plugin ships a simulator; see `llmgate plugins`", EXIT_USAGE)

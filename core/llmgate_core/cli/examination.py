@@ -104,8 +104,8 @@ def read(ctx: click.Context, flags: Mapping[str, Any]) -> Read:
 
     places = configuration.find(flags)
     loaded = load(places, configuration.overrides(ctx, flags), configuration.given_rewrites(flags))
-    block = configuration.blocked(loaded.config)
-    plugins = load_plugins(loaded.config.plugin_names(), files=flags["plugin_files"], block=block)
+    admitted = configuration.admitted(loaded.config)
+    plugins = load_plugins(loaded.config.plugin_names(), files=flags["plugin_files"], **admitted)
     config = apply_plugin_flags(loaded.config, plugins, ctx)
     problems = [*loaded.problems, *find_problems(config, plugins)]
     return Read(config, plugins, places, problems, [*loaded.advice, *advise_all(config, plugins)])
@@ -128,9 +128,9 @@ def _installation(flags: Mapping[str, Any], found: Read | None) -> list[Finding]
 
     def look_at_plugins() -> list[Finding]:
         config = found.config if found else None
-        block = configuration.blocked(config)
-        left = discover(block)
-        rows = describe(load_all(flags["plugin_files"], block))
+        admitted = configuration.admitted(config, flags)
+        left = discover(admitted["block"])
+        rows = describe(load_all(flags["plugin_files"], **admitted))
         blocked = [one for one in discover() if one not in left]
         return installation.look_at_plugins(rows, config.plugin_names() if config else (), blocked)
 
@@ -270,7 +270,7 @@ def known_variables(ctx: click.Context, found: Read) -> set[str]:
     from ..plugins import load_all
 
     names = {*OTHER_VARIABLES, *_of_command(ctx.find_root().command, ctx)}
-    flags = plugin_flags(load_all(block=configuration.blocked(found.config)))
+    flags = plugin_flags(load_all(**configuration.admitted(found.config)))
     names |= {environment_variable(flag) for several in flags.values() for flag in several}
     for backend in found.config.backends:
         names |= set(variables_named(backend.extra))

@@ -25,7 +25,7 @@ class PluginFlagsCommand(click.Command):
         super().format_options(ctx, formatter)
         from ..plugins import load_all
 
-        for connector, flags in plugin_flags(load_all(block=configuration.blocked(None))).items():
+        for connector, flags in plugin_flags(load_all(**configuration.admitted(None, ctx.params))).items():
             with formatter.section(f"Options of connector {connector}"):
                 formatter.write_dl([(flag.name, flag.description) for flag in flags])
 
@@ -52,7 +52,7 @@ class BackendCommand(PluginFlagsCommand):
             return set()
         from ..plugins import load_all
 
-        known = plugin_flags(load_all(ctx.params.get("plugin_files", ()), configuration.blocked(None)))
+        known = plugin_flags(load_all(ctx.params.get("plugin_files", ()), **configuration.admitted(None, ctx.params)))
         return {flag.name for flags in known.values() for flag in flags if flag.type is not bool}
 
 

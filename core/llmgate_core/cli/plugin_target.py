@@ -14,7 +14,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PluginError
-from ..plugins import BUILTIN, GROUP, Installed, Loaded, discover, distribution_key, load, load_one, place
+from ..installed import GROUP, normal
+from ..plugins import BUILTIN, Installed, Loaded, discover, load, load_one, place
 from ..settings import did_you_mean
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def installed(named: str) -> Sequence[Loaded]:
     return [
         load_one(plugin)
         for plugin in discover()
-        if plugin.name == named or distribution_key(plugin.distribution) == distribution_key(named)
+        if plugin.name == named or normal(plugin.distribution) == normal(named)
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .configuration import blocked
+from .configuration import admitted
 
 
 @click.command("schema")
@@ -36,7 +36,7 @@ def all_schemas() -> dict[str, Any]:
     from ..plugins import load_all, settings_type
     from ..settings import json_schema
 
-    plugins = load_all(block=blocked(None))
+    plugins = load_all(**admitted(None))
     extras = {}
     for name, cls in sorted(plugins.connectors.items()):
         settings = settings_type(cls)

@@ -54,7 +54,9 @@ def let_go(stream: TextIO) -> None:
 async def serve(ctx: click.Context, flags: Mapping[str, Any]) -> None:
     """From flags to the end of the last request."""
     from ..observe import Redactor, configure
+    from ..ownership import watch_tasks
 
+    watch_tasks(asyncio.get_running_loop())
     told = Told()
     told.heed_hang_up()  # before all else: it would end the process
     redactor = Redactor()
@@ -101,6 +103,7 @@ async def serve_until_told(
         read: what SIGHUP makes anew; None for a demo.
     """
     from ..server import Server
+    from ..stalls import watched
     from .reload import reload_when_asked
 
     address = listener.getsockname()
@@ -110,10 +113,11 @@ async def serve_until_told(
     # Nobody reads it: no reason not to serve. Rich would end the program.
     with contextlib.suppress(OSError, SystemExit):
         announce(gateways.current, address, notes)
-    reloading = asyncio.create_task(reload_when_asked(told.reload, gateways, read))
-    await told.stop.wait()
-    reloading.cancel()
-    await server.aclose(gateways.current.config.server.shutdown_grace_seconds, gateways.interrupt)
+    with watched():
+        reloading = asyncio.create_task(reload_when_asked(told.reload, gateways, read))
+        await told.stop.wait()
+        reloading.cancel()
+        await server.aclose(gateways.current.config.server.shutdown_grace_seconds, gateways.interrupt)
 
 
 def is_unsafe(config: GatewayConfig) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from starlette.exceptions import HTTPException
 
-from ..errors import ConnectorError, RequestError
+from ..errors import PLUGIN_FAULTS, ConnectorError, RequestError
 from ..faults import FAULT
 from ..observe import Redactor
 from ..request import Attempt, RequestRecord
@@ -121,7 +121,7 @@ class Rim:
             else:
                 record.outcome = "client_closed"
                 record.status = record.status or CLIENT_CLOSED
-        except Exception as error:
+        except PLUGIN_FAULTS as error:
             await self._answer(error, record, sender)
         except asyncio.CancelledError:
             if record.error != SHUTTING_DOWN.message:
@@ -144,7 +144,7 @@ class Rim:
                 await self._sleep(refused.hold)
             raise refused.error from None
 
-    async def _answer(self, error: Exception, record: RequestRecord, sender: Sender) -> None:
+    async def _answer(self, error: BaseException, record: RequestRecord, sender: Sender) -> None:
         """Tells the caller what was raised, in its own dialect, if nothing has been said yet."""
         headers: dict[str, str] = {}
         if isinstance(error, HTTPException):

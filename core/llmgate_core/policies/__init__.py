@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from ..connectors import Policy, Verdict
+from ..errors import PLUGIN_FAULTS, ConnectorError, RequestError
 from ..request import GatewayRequest, Params
 from ..selector import Leaf
 
@@ -22,11 +23,12 @@ def apply_all(policies: Iterable[Policy], request: GatewayRequest, leaf: Leaf, p
 
     Raises:
         RequestError: from the first policy that rejects the request.
+        ConnectorError: of kind `bug`, a policy failed; its story is in the log.
     """
     headers: dict[str, str] = {}
     effects: dict[str, Mapping[str, str]] = {}
     for policy in policies:
-        verdict = policy.apply(request, leaf, params)
+        verdict = _asked(policy, request, leaf, params)
         params = verdict.params
         effects |= verdict.effects
         for name, value in verdict.headers.items():
@@ -34,3 +36,17 @@ def apply_all(policies: Iterable[Policy], request: GatewayRequest, leaf: Leaf, p
         if warning := verdict.headers.get(WARNING_HEADER):
             logger.warning("%s: policy `%s`: %s", request.id, policy.name, warning)
     return Verdict(params, headers, effects)
+
+
+def _asked(policy: Policy, request: GatewayRequest, leaf: Leaf, params: Params) -> Verdict:
+    try:
+        verdict = policy.apply(request, leaf, params)
+        if not isinstance(verdict, Verdict):
+            raise TypeError(f"`apply()` returned a `{type(verdict).__name__}`, not a `Verdict`")
+    except RequestError:
+        raise
+    except PLUGIN_FAULTS as error:
+        logger.exception("%s: policy `%s` raised", request.id, policy.name)
+        told = f"policy `{policy.name}` failed ({type(error).__name__})"
+        raise ConnectorError("bug", f"{told}; the gateway's log has the details under {request.id}") from None
+    return verdict

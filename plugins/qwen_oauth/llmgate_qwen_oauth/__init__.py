@@ -33,6 +33,7 @@ from .messages import shaped
 from .settings import OVERRIDE_FLAG, QwenSettings
 
 LLMGATE_PLUGIN_API = 1
+LLMGATE_PLUGIN_ASKS_FOR = ("file `~/.qwen/oauth_creds.json`, or the one in `$QWEN_HOME`, which it reads and writes",)
 
 FACTS = ModelFacts.read(files(__name__).joinpath("models.toml").read_text(encoding="utf-8"))
 

@@ -1,0 +1,114 @@
+"""Whose code is running, so that tasks which it leaves behind have a name. An owner is known by its tasks alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, cast
+from weakref import WeakSet
+
+CANCEL_SECONDS = 1.0
+"""What a task that was left behind gets to end itself when it is cancelled."""
+
+
+class Tasks:
+    """The tasks that began in one owner's code and have not ended; of those that they began, too."""
+
+    def __init__(self) -> None:
+        self._tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
+
+    def add(self, task: asyncio.Task[Any]) -> None:
+        """One more."""
+        self._tasks.add(task)
+
+    @contextmanager
+    def owning(self) -> Iterator[None]:
+        """What begins within the block belongs to this owner."""
+        token = _OWNER.set(self)
+        try:
+            yield
+        finally:
+            _OWNER.reset(token)
+
+    async def end(self) -> list[str]:
+        """Cancels those that still run, waits for them for a moment, and says what they are."""
+        await asyncio.sleep(0)  # what has just been cancelled ends in the next round of the loop
+        left = [task for task in self._tasks if not task.done() and task is not asyncio.current_task()]
+        told = sorted(described(task) for task in left if not task.cancelling())
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=CANCEL_SECONDS)
+        return told
+
+
+_OWNER: ContextVar[Tasks | None] = ContextVar("owner", default=None)
+
+
+@contextmanager
+def unowned() -> Iterator[None]:
+    """What begins within the block is nobody's: what core does while an owner's code waits, such as to connect."""
+    token = _OWNER.set(None)
+    try:
+        yield
+    finally:
+        _OWNER.reset(token)
+
+
+def described(task: asyncio.Task[Any]) -> str:
+    """What a task runs, and where that is written."""
+    coroutine: Any = task.get_coro()
+    name = getattr(coroutine, "__qualname__", type(coroutine).__name__)
+    code = getattr(coroutine, "cr_code", None) or getattr(coroutine, "ag_code", None)
+    return f"`{name}` ({code.co_filename}:{code.co_firstlineno})" if code else f"`{name}`"
+
+
+def watch_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """From now on the tasks of this loop are noted by their owners; without it nobody owns any."""
+    before: Callable[..., Any] | None = loop.get_task_factory()
+
+    def make(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **more: Any) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any]
+        task = before(loop, coroutine, **more) if before else asyncio.Task(coroutine, loop=loop, **more)
+        context = more.get("context")
+        owner = _OWNER.get() if context is None else context.get(_OWNER)
+        if owner is not None:
+            owner.add(task)
+        return task
+
+    loop.set_task_factory(cast("Any", make))  # typeshed's protocol names an argument that no loop passes by name
+
+
+class Owned(AsyncGenerator[bytes, None]):
+    """A generator of an owner's, whoever asks it for more. A block in a generator would leak into the asker's code."""
+
+    def __init__(self, chunks: AsyncGenerator[bytes, None], owner: Tasks) -> None:
+        self._chunks = chunks
+        self._owner = owner
+
+    async def __anext__(self) -> bytes:
+        """The next chunk."""
+        token = _OWNER.set(self._owner)  # not `owning`: this is on the way of every chunk
+        try:
+            return await self._chunks.__anext__()
+        except SystemExit as error:  # it may be read in a task of its own, out of which this would end the loop
+            raise RuntimeError("the connector tried to end the process") from error
+        finally:
+            _OWNER.reset(token)
+
+    async def asend(self, value: None) -> bytes:
+        """As of any generator."""
+        with self._owner.owning():
+            return await self._chunks.asend(value)
+
+    async def athrow(self, *error: Any) -> bytes:
+        """As of any generator."""
+        with self._owner.owning():
+            return await self._chunks.athrow(*error)
+
+    async def aclose(self) -> None:
+        """Closes the generator, also one that never began."""
+        with self._owner.owning():
+            await self._chunks.aclose()

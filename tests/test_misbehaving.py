@@ -1,0 +1,320 @@
+"""Plugins that raise wherever they are called: named where their author or operator looks, and nobody else suffers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+from tests.sites import CONNECTOR, Site
+
+from llmgate_core.app import Gateway
+from llmgate_core.connectors import Connector
+from llmgate_core.credentials import ApiKey
+from llmgate_core.errors import PluginError
+from llmgate_core.openai_compatible import OpenAICompatible
+from llmgate_core.plugins import PluginSet, load, load_all
+from llmgate_core.retry import RetryAfter
+from llmgate_core.secret import Secret
+from llmgate_core.testing import Exchange
+
+if TYPE_CHECKING:
+    from tests.conftest import GatewayFactory, RunningGateway
+
+
+class UnprintableError(Exception):
+    """Cannot even say what is wrong."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+@dataclass(frozen=True)
+class Settings:
+    base_url: str
+    models: tuple[str, ...] | None = None
+
+
+class Own(OpenAICompatible):
+    """Right, with credentials and a retry policy of its own, which tests break."""
+
+    name: ClassVar[str] = "own"
+    settings: Settings
+
+    def credentials(self) -> ApiKey:
+        return ApiKey(Secret("a-key-of-nobody"), {})
+
+    def retry(self) -> RetryAfter:
+        return RetryAfter(max_wait=0.0)
+
+
+def broken(owner: type[Any], method: str, error: type[BaseException]) -> type[Any]:
+    """The same class, one method of which raises when it is called."""
+
+    def raises(*_: Any, **__: Any) -> Any:
+        raise error("of the plugin")
+
+    return type(owner.__name__, (owner,), {method: raises, "__module__": __name__})
+
+
+def with_broken(part: str, method: str, error: type[BaseException]) -> type[Connector]:
+    """A connector whose credential provider or retry policy is broken."""
+    made = {"credentials": broken(ApiKey, method, error), "retry": broken(RetryAfter, method, error)}[part]
+    arguments: tuple[Any, ...] = {"credentials": (Secret("a-key-of-nobody"), {}), "retry": ()}[part]
+    return type("Own", (Own,), {part: lambda _: made(*arguments), "__module__": __name__})
+
+
+async def fine(exchange: Exchange) -> None:
+    answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]}
+    await exchange.reply(200, answer)
+
+
+async def down(exchange: Exchange) -> None:
+    await exchange.reply(503 if "authorization" in exchange.request.headers else 200, {"choices": [{"message": {}}]})
+
+
+def named(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+ERRORS = pytest.mark.parametrize("error", [KeyError, SystemExit, UnprintableError, asyncio.TimeoutError])
+
+
+# --- a connector ------------------------------------------------------------------------------------------------------
+
+
+@ERRORS
+@pytest.mark.parametrize("method", ["check", "send", "url", "headers", "body", "events", "mender", "base_url"])
+def test_a_connector_that_raises_for_a_request(
+    gateway: GatewayFactory, caplog: pytest.LogCaptureFixture, method: str, error: type[BaseException]
+) -> None:
+    async def run() -> None:
+        async with gateway(
+            fine, connector=broken(Own, method, error), beside={"other": "openai-compatible"}
+        ) as running:
+            await it_is_blamed(running, caplog, error)
+
+    asyncio.run(run())
+
+
+@ERRORS
+@pytest.mark.parametrize(
+    ("part", "method", "script"), [("credentials", "get", fine), ("retry", "delay", down)], ids=["get", "delay"]
+)
+def test_a_part_of_it_that_raises(
+    gateway: GatewayFactory,
+    caplog: pytest.LogCaptureFixture,
+    part: str,
+    method: str,
+    script: Any,
+    error: type[BaseException],
+) -> None:
+    connector = with_broken(part, method, error)
+
+    async def run() -> None:
+        async with gateway(script, connector=connector, beside={"other": "openai-compatible"}) as running:
+            await it_is_blamed(running, caplog, error)
+
+    asyncio.run(run())
+
+
+@ERRORS
+def test_a_connector_that_raises_when_it_classifies(
+    gateway: GatewayFactory, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    async def run() -> None:
+        connector = broken(Own, "classify", error)
+        async with gateway(down, connector=connector, beside={"other": "openai-compatible"}) as running:
+            await it_is_blamed(running, caplog, error)
+
+    asyncio.run(run())
+
+
+async def it_is_blamed(running: RunningGateway, caplog: pytest.LogCaptureFixture, error: type[BaseException]) -> None:
+    """The caller hears who failed, the log has the story, and the other backend answers before and after."""
+    assert (await running.chat(model="other:m")).status_code == 200
+    answer = await running.chat(model="own:m")
+    assert answer.status_code == 502
+    names = [error.__name__, *(["RuntimeError"] if error is SystemExit else [])]  # what leaves a task is another
+    assert any(f"the connector of backend `own.default` failed ({name})" in answer.text for name in names)
+    assert answer.headers["x-should-retry"] == "false"
+    assert "of the plugin" not in answer.text
+    assert any("connector of backend own.default raised" in line for line in named(caplog))
+    assert (await running.chat(model="other:m")).status_code == 200
+
+
+@ERRORS
+def test_facts_that_raise_are_as_none(
+    gateway: GatewayFactory, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    async def run() -> None:
+        async with gateway(fine, connector=broken(Own, "facts", error)) as running:
+            assert (await running.chat()).status_code == 200
+
+    asyncio.run(run())
+    assert any("what the connector of backend own.default knows" in line for line in named(caplog))
+
+
+@ERRORS
+def test_models_that_raise_leave_the_others_listed(
+    gateway: GatewayFactory, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    async def run() -> None:
+        connector = broken(Own, "models", error)
+        async with gateway(fine, connector=connector, beside={"other": "openai-compatible"}) as running:
+            listed = (await running.client.get(f"{running.url}/v1/models")).json()
+            assert "other:m" in [model["id"] for model in listed["data"]]
+            if error is not asyncio.TimeoutError:  # which says that there was no answer
+                assert named(caplog) == ["models of backend own.default"]
+
+    asyncio.run(run())
+
+
+@ERRORS
+def test_a_status_that_raises_is_not_ready(
+    gateway: GatewayFactory, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    async def run() -> None:
+        connector = with_broken("credentials", "status", error)
+        async with gateway(fine, connector=connector, beside={"other": "openai-compatible"}) as running:
+            assert (await running.client.get(f"{running.url}/readyz")).status_code == 200
+            status = (await running.client.get(f"{running.url}/llmgate/status")).json()
+            details = {backend["name"]: backend["detail"] for backend in status["backends"]}
+            assert details["own.default"] == f"its connector raised {error.__name__}; see the log"
+
+    asyncio.run(run())
+    assert "connector of backend own.default" in named(caplog)
+
+
+@ERRORS
+def test_a_close_that_raises_keeps_nobody_open(
+    gateway: GatewayFactory, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    closed: list[str] = []
+
+    def change(app: Gateway, _: PluginSet) -> None:
+        async def aclose() -> None:
+            closed.append("other")
+
+        app.backends["openai-compatible.other"].connector.aclose = aclose  # type: ignore[method-assign]
+
+    async def run() -> None:
+        connector = broken(Own, "aclose", error)
+        async with gateway(fine, connector=connector, beside={"other": "openai-compatible"}, change=change) as running:
+            assert (await running.chat(model="own:m")).status_code == 200
+
+    asyncio.run(run())
+    assert closed == ["other"]
+    assert "closing backend own.default" in named(caplog)
+
+
+@ERRORS
+@pytest.mark.parametrize("method", ["__init__", "credentials", "retry", "backoff"])
+def test_a_connector_that_raises_before_anything_is_served(
+    gateway: GatewayFactory, method: str, error: type[BaseException]
+) -> None:
+    async def run() -> None:
+        async with gateway(fine, connector=broken(Own, method, error)):
+            pass
+
+    with pytest.raises(PluginError) as caught:
+        asyncio.run(run())
+    assert str(caught.value).startswith(
+        f"backend `own.default`: connector `own` raised {error.__name__} when constructed: "
+    )
+    assert __file__ in str(caught.value)
+
+
+# --- the hooks --------------------------------------------------------------------------------------------------------
+
+HOOKS = ["llmgate_register_connectors", "llmgate_register_policies", "llmgate_register_frontends"]
+
+
+@pytest.mark.parametrize("error", ["KeyError('x')", "SystemExit('x')", "UnprintableError()"])
+@pytest.mark.parametrize("hook", HOOKS)
+def test_each_registering_hook(site: Site, hook: str, error: str) -> None:
+    source = CONNECTOR.replace("llmgate_register_connectors", hook).replace("return Acme", f"raise {error}")
+    words = (
+        "    class UnprintableError(Exception):\n        def __str__(self):\n            raise ValueError('no words')\n"
+    )
+    site.plugin(source + words)
+    site.plugin(CONNECTOR.replace('"acme"', '"other"'), name="other")
+    plugins = load_all()
+    assert list(plugins.problems) == ["acme"]
+    assert f"{error.partition('(')[0]} while loading: " in plugins.problems["acme"]
+    assert "llmgate_site_acme.py:" in plugins.problems["acme"]
+    assert "other" in plugins.connectors
+
+
+@pytest.mark.parametrize("error", ["KeyError('x')", "SystemExit('x')"])
+def test_the_listener(site: Site, gateway: GatewayFactory, caplog: pytest.LogCaptureFixture, error: str) -> None:
+    site.plugin(
+        "from llmgate_core import hookimpl\nLLMGATE_PLUGIN_API = 1\n"
+        f"@hookimpl\ndef llmgate_request_finished(record):\n    raise {error}\n"
+    )
+    (listener,) = (one for one in load(["acme"]).loaded if one.plugin.name == "acme")
+
+    async def run() -> None:
+        def change(app: Gateway, _: PluginSet) -> None:
+            app.app._finished = PluginSet((listener,)).request_finished  # type: ignore[attr-defined]
+
+        async with gateway(fine, change=change) as running:
+            assert (await running.chat()).status_code == 200
+            assert (await running.chat()).status_code == 200
+
+    asyncio.run(run())
+    assert [line.split(" raised in ")[0] for line in named(caplog)] == [
+        "plugin `acme` of distribution `llmgate-acme` 1.2 (llmgate_site_acme)"
+    ] * 2
+
+
+# --- a policy ---------------------------------------------------------------------------------------------------------
+
+
+class Policy:
+    """Decides nothing."""
+
+    name: ClassVar[str] = "strict"
+    settings: None
+
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
+
+    def apply(self, *_: Any) -> Any:
+        raise self.error("of the plugin")
+
+
+class Silent(Policy):
+    """Forgets to return its verdict."""
+
+    def apply(self, *_: Any) -> Any:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("policy", "error"),
+    [(Policy, KeyError), (Policy, SystemExit), (Policy, UnprintableError), (Silent, TypeError)],
+)
+def test_a_policy_that_raises_is_named(
+    gateway: GatewayFactory,
+    caplog: pytest.LogCaptureFixture,
+    policy: Callable[[type[BaseException]], Policy],
+    error: type[BaseException],
+) -> None:
+    def change(app: Gateway, _: PluginSet) -> None:
+        app.executor._policies = [policy(error)]
+
+    async def run() -> str:
+        async with gateway(fine, change=change) as running:
+            answer = await running.chat()
+            assert answer.status_code == 502
+            assert answer.headers["x-should-retry"] == "false"
+            assert (await running.client.get(f"{running.url}/healthz")).status_code == 200
+            return answer.text
+
+    told = asyncio.run(run())
+    assert f"policy `strict` failed ({error.__name__}); the gateway's log has the details under req_" in told
+    assert [line.partition(": ")[2] for line in named(caplog)] == ["policy `strict` raised"]
