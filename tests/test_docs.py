@@ -37,7 +37,9 @@ from llmgate_core.policies.uri_params import PARAMETERS
 from llmgate_core.testing import Exchange, ScriptedUpstream
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+GUIDES = [ROOT / "docs" / "tutorial.md", *sorted(ROOT.glob("docs/howto/*.md"))]
+"""Pages that are followed from top to bottom, each in a folder of its own: tests/test_docs_guides.py."""
+PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")} - {*GUIDES})
 SECONDS = 60.0
 
 DOCUMENTED_URL = "http://127.0.0.1:8000"
@@ -291,7 +293,7 @@ def test_make_has_the_targets_that_pages_name() -> None:
     assert named <= targets
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *GUIDES], ids=lambda page: page.name)
 def test_no_page_installs_the_foreign_project_of_our_name(page: Path) -> None:
     assert not re.search(r"install\s+(\"|')?llmgate(?![-_/.\w])", page.read_text(encoding="utf-8"))
 
@@ -515,7 +517,7 @@ def test_the_lines_for_agents_are_those_of_the_code() -> None:
 # --- links ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *GUIDES], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     broken = []
     for target in re.findall(r"\]\(([^)\s]+)\)", without_blocks(page)):

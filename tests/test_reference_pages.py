@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+from tests.test_reference import table
 
 import llmgate_core
 from llmgate_core import credentials, hookspecs
 from llmgate_core.cli.schema import all_schemas
 from llmgate_core.plugins import load, settings_type
 from llmgate_core.settings import flags
-from tests.test_reference import kind, table
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 
