@@ -41,7 +41,8 @@ check: $(VENV)/developer docs
 
 # The documentation as a site, in build/docs; a link that leads nowhere is a failure.
 docs: $(VENV)/developer
-	$(BIN)/mkdocs build --quiet --strict
+	@# Not --quiet: a warning that is not shown is not counted either.
+	$(BIN)/mkdocs build --strict
 
 format: $(VENV)/developer
 	$(BIN)/ruff check --fix .

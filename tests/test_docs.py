@@ -39,7 +39,7 @@ from llmgate_core.testing import Exchange, ScriptedUpstream
 ROOT = Path(__file__).parent.parent
 GUIDES = [ROOT / "docs" / "tutorial.md", *sorted(ROOT.glob("docs/howto/*.md"))]
 """Pages that are followed from top to bottom, each in a folder of its own: tests/test_docs_guides.py."""
-PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")} - {*GUIDES})
+PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/*/README.md")} - {*GUIDES})
 SECONDS = 60.0
 
 DOCUMENTED_URL = "http://127.0.0.1:8000"
