@@ -23,10 +23,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
+import click
 import httpx
 import pytest
 
-from llmgate_core import ModelFacts, ModelInfo, Preset, app
+from llmgate_core import ModelFacts, ModelInfo, Preset, app, cli
 from llmgate_core.cli import main
 from llmgate_core.cli.agents import AGENTS, Target
 from llmgate_core.config import GatewayConfig, Places, decode_extra, load
@@ -291,6 +292,25 @@ def test_make_has_the_targets_that_pages_name() -> None:
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert named >= {"demo", "test", "check"}
     assert named <= targets
+
+
+def shell_lines() -> list[str]:
+    """The lines of `sh` blocks that call llmgate. What they would reach is not here, so they are only parsed."""
+    lines = [line for block in blocks("sh") for line in block.text.splitlines()]
+    return sorted({line for line in lines if re.match(r"(\w+=\S+ )*llmgate ", line)})
+
+
+@pytest.mark.parametrize("line", shell_lines())
+def test_the_command_line_understands_what_pages_say(line: str) -> None:
+    words = shlex.split(line, comments=True)
+    command: click.Command = cli.llmgate
+    context = click.Context(command)
+    words = words[words.index("llmgate") + 1 :]
+    while isinstance(command, click.Group):
+        _, found, words = command.resolve_command(context, words)
+        assert found is not None
+        command = found
+    command.make_context(command.name, words, parent=context)
 
 
 @pytest.mark.parametrize("page", [*PAGES, *GUIDES], ids=lambda page: page.name)
