@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := plugins/qwen_oauth plugins/minimax plugins/ollama plugins/cap_tokens
 
-.PHONY: demo test agents check format bench clean
+.PHONY: demo test agents check docs format bench clean
 .DEFAULT_GOAL := demo
 
 # What a user needs: core, the plugins.
@@ -32,12 +32,17 @@ agents: $(VENV)/developer
 	$(BIN)/python -m agents.install
 	$(BIN)/python -m pytest -n 2 agents
 
-check: $(VENV)/developer
+check: $(VENV)/developer docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	@# Apart, because several folders are called `tests`.
 	for plugin in $(PLUGINS); do $(BIN)/mypy $$plugin/tests || exit 1; done
+
+# The documentation as a site, in build/docs; a link that leads nowhere is a failure.
+docs: $(VENV)/developer
+	@# Not --quiet: a warning that is not shown is not counted either.
+	$(BIN)/mkdocs build --strict
 
 format: $(VENV)/developer
 	$(BIN)/ruff check --fix .

@@ -23,10 +23,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
+import click
 import httpx
 import pytest
 
-from llmgate_core import ModelFacts, ModelInfo, Preset, app
+from llmgate_core import ModelFacts, ModelInfo, Preset, app, cli
 from llmgate_core.cli import main
 from llmgate_core.cli.agents import AGENTS, Target
 from llmgate_core.config import GatewayConfig, Places, decode_extra, load
@@ -37,7 +38,9 @@ from llmgate_core.policies.uri_params import PARAMETERS
 from llmgate_core.testing import Exchange, GatewayInThread, GatewayOptions, ScriptedUpstream
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+GUIDES = [ROOT / "docs" / "tutorial.md", *sorted(ROOT.glob("docs/howto/*.md"))]
+"""Pages that are followed from top to bottom, each in a folder of its own: tests/test_docs_guides.py."""
+PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/*/README.md")} - {*GUIDES})
 SECONDS = 60.0
 
 DOCUMENTED_URL = "http://127.0.0.1:8000"
@@ -292,7 +295,26 @@ def test_make_has_the_targets_that_pages_name() -> None:
     assert named <= targets
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def shell_lines() -> list[str]:
+    """The lines of `sh` blocks that call llmgate. What they would reach is not here, so they are only parsed."""
+    lines = [line for block in blocks("sh") for line in block.text.splitlines()]
+    return sorted({line for line in lines if re.match(r"(\w+=\S+ )*llmgate ", line)})
+
+
+@pytest.mark.parametrize("line", shell_lines())
+def test_the_command_line_understands_what_pages_say(line: str) -> None:
+    words = shlex.split(line, comments=True)
+    command: click.Command = cli.llmgate
+    context = click.Context(command)
+    words = words[words.index("llmgate") + 1 :]
+    while isinstance(command, click.Group):
+        _, found, words = command.resolve_command(context, words)
+        assert found is not None
+        command = found
+    command.make_context(command.name, words, parent=context)
+
+
+@pytest.mark.parametrize("page", [*PAGES, *GUIDES], ids=lambda page: page.name)
 def test_no_page_installs_the_foreign_project_of_our_name(page: Path) -> None:
     assert not re.search(r"install\s+(\"|')?llmgate(?![-_/.\w])", page.read_text(encoding="utf-8"))
 
@@ -550,7 +572,7 @@ def test_the_lines_for_agents_are_those_of_the_code() -> None:
 # --- links ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *GUIDES], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     broken = []
     for target in re.findall(r"\]\(([^)\s]+)\)", without_blocks(page)):

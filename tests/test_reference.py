@@ -31,18 +31,39 @@ def marked(name: str) -> re.Pattern[str]:
     return re.compile(rf"(?<=<!-- settings of {name} -->\n).*?(?=<!-- end of settings -->)", re.DOTALL)
 
 
+BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+
+
 def kind(schema: dict[str, Any]) -> str:
     """A schema's type in words."""
+    bounds = {word: schema[word] for word in BOUNDS if word in schema}
     if "anyOf" in schema:
-        return " or ".join(kind(arm) for arm in schema["anyOf"])
+        arms = ({**arm, **(bounds if arm.get("type") in ("integer", "number") else {})} for arm in schema["anyOf"])
+        return " or ".join(map(kind, arms))
     if "enum" in schema:
         return " or ".join(f"`{value}`" for value in schema["enum"])
     # Null, for a list whose entries are all commented out, goes without saying.
     sort: str = schema["type"][0] if isinstance(schema["type"], list) else schema["type"]
     if sort == "array":
-        return f"list of {kind(schema['items'])}s"
-    words = {"string": "text", "boolean": "true or false"}.get(sort, sort)
-    return f"{words} >= {schema['minimum']:g}" if "minimum" in schema else words
+        return f"list of {several(schema['items'])}"
+    words = {"string": "text", "boolean": "true or false", "object": "mapping"}.get(sort, sort)
+    return " and ".join([words, *(f"{BOUNDS[word]} {bound:g}" for word, bound in bounds.items())]).replace(
+        " and ", " ", 1
+    )
+
+
+def several(schema: dict[str, Any]) -> str:
+    """The type of a list's entries, in words."""
+    if "anyOf" in schema:
+        return " or ".join(map(several, schema["anyOf"]))
+    words = kind(schema)
+    return (
+        words.replace("list of", "lists of", 1)
+        if words.startswith("list of")
+        else words
+        if "`" in words
+        else f"{words}s"
+    )
 
 
 def table(schema: dict[str, Any]) -> str:

@@ -21,19 +21,35 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def llmgate_register_connectors() -> type[Connector] | Sequence[type[Connector]]:  # type: ignore[empty-body]
-    """The connectors of this plugin: one class or several. The entry point is named like the connector."""
+    """The connectors of this plugin: one class or several. The entry point is named like the connector.
+
+    A backend's `type` names a connector; an object of the class is made for each backend, when the gateway starts.
+    Two plugins that bring one connector are both refused.
+    """
 
 
 @hookspec
 def llmgate_register_policies() -> type[Policy] | Sequence[type[Policy]]:  # type: ignore[empty-body]
-    """The policies of this plugin: each is asked about every attempt, in the order in which plugins were loaded."""
+    """The policies of this plugin: each is asked about every attempt, in the order in which plugins were loaded.
+
+    A plugin without a connector is loaded where the configuration names it, under `plugins.load`.
+    """
 
 
 @hookspec
 def llmgate_register_frontends() -> type[Frontend] | Sequence[type[Frontend]]:  # type: ignore[empty-body]
-    """The front ends of this plugin: each answers the paths that it names, in its own dialect."""
+    """The front ends of this plugin: each answers the paths that it names, in its own dialect.
+
+    A plugin without a connector is loaded where the configuration names it, under `plugins.load`.
+    """
 
 
 @hookspec
 def llmgate_request_finished(record: RequestRecord) -> None:
-    """A request has ended, whatever its outcome. Must return quickly; what it raises is logged and forgotten."""
+    """A request has ended, whatever its outcome. Must return quickly; what it raises is logged and forgotten.
+
+    It is called in the gateway's event loop: work that waits belongs into a thread or a queue of the plugin's own.
+
+    Args:
+        record: what the request left behind. It holds no bodies and no secrets; leave it as it is, others get it too.
+    """
