@@ -15,7 +15,7 @@ import pytest
 from llmgate_core.app import Gateway, make_policies
 from llmgate_core.connectors import UpstreamCall
 from llmgate_core.credentials import Credential, CredentialProvider, CredentialStatus
-from llmgate_core.errors import ConnectorError, Kind
+from llmgate_core.errors import ConnectorError, Kind, RequestError
 from llmgate_core.executor import Budget, Executor
 from llmgate_core.observe import configure
 from llmgate_core.openai_compatible import OpenAICompatible
@@ -535,6 +535,34 @@ def test_a_backend_that_may_not_be_used_is_a_403_and_nobody_is_asked(gateway: Ga
             assert (reply.status_code, reply.json()["error"]["code"]) == (403, "backend_disabled")
             assert reply.json()["error"]["message"].startswith("switched off; set `extra.enable`")
             assert running.upstream.requests == []
+
+    run(test())
+
+
+class HasNoWordsFor(Acme):
+    def lost(self, call: UpstreamCall) -> list[str]:
+        return ["seed"] if call.body.get("seed") is not None else []
+
+    def body(self, call: UpstreamCall) -> bytes:
+        if call.body.get("n") == 2:
+            raise RequestError("acme gives one answer", param="n")
+        return call.body.bytes
+
+
+def test_a_connector_may_have_no_words_for_a_request(gateway: GatewayFactory) -> None:
+    """Then another branch is asked; what it leaves out is told."""
+
+    async def test() -> None:
+        async with gateway(
+            in_turn((200, ANSWER, {})), connector=HasNoWordsFor, beside={"b": "openai-compatible"}
+        ) as running:
+            reply = await running.chat(model="acme:m|b:m", n=2)
+            assert (reply.status_code, reply.headers["x-llmgate-backend"]) == (200, "openai-compatible.b")
+            alone = await running.chat(model="acme:m", n=2)
+            assert (alone.status_code, alone.json()["error"]["param"]) == (400, "n")
+            assert len(running.upstream.requests) == 1
+            told = await running.chat(model="acme:m", seed=1)
+            assert (told.status_code, told.headers["x-llmgate-lost"]) == (200, "seed")
 
     run(test())
 

@@ -26,7 +26,7 @@ from .ownership import Owned
 from .request import GENERATE, Attempt, Dialect, GatewayRequest, RequestRecord
 from .secret import Striker
 from .selector import Leaf
-from .translate import Translation
+from .translate import LOST_HEADER, Translation
 from .translate.passing import translated
 from .wire import Body
 
@@ -257,7 +257,7 @@ class Attempts:
                     reply = await backend.connector.send(errand.call(credential))
                 if not isinstance(reply, UpstreamReply):
                     raise TypeError(f"`send()` returned `{type(reply).__name__}`, not an `UpstreamReply`")
-                reply = UpstreamReply(reply.status, reply.headers, Owned(reply.chunks, backend.tasks), reply.aclose)
+                reply = replace(reply, chunks=Owned(reply.chunks, backend.tasks))
                 if not errand.request.stream:
                     turn.succeeded()  # others need not wait for the end of a long answer
                 attempt.status = reply.status
@@ -270,12 +270,17 @@ class Attempts:
             if error.kind == "auth" and error.status in (401, None) and credential is not None:
                 raise Rejected(error, credential) from None
             raise
+        except RequestError as error:  # this upstream has no words for it; another one may have
+            attempt.kind, attempt.message = "bad_request", self._redactor.strike(error.message)
+            raise
         finally:
             attempt.seconds = self._monotonic() - started
 
     async def _commit(self, errand: Errand, credential: Credential, reply: UpstreamReply, hold: bool) -> Answer:
         """The answer, once its beginning (stream) or its whole (plain) shows that it is one."""
         headers = {name: self._redactor.strike(text) for name, text in replies.passed_on(reply.headers).items()}
+        if reply.lost:
+            headers[LOST_HEADER] = ",".join(reply.lost)
         try:
             if errand.request.stream:
                 return await self._streamed(errand, credential, reply, headers, hold)

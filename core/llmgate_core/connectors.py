@@ -115,12 +115,16 @@ class UpstreamReply:
     `chunks` may raise ConnectorError at any point: before the first content that fails the attempt, afterwards it
     is told in the stream. `aclose` is a field of its own because a generator that was never started does not run
     its `finally`; it must be safe to call twice.
+
+    Args:
+        lost: what of the caller's request was left out because the upstream cannot say it; the caller is told.
     """
 
     status: int
     headers: Mapping[str, str]
     chunks: AsyncGenerator[bytes, None]
     aclose: Callable[[], Awaitable[None]]
+    lost: Sequence[str] = ()
 
 
 Modality = Literal["text", "image", "audio", "video", "file"]
@@ -183,6 +187,7 @@ class Connector(Protocol):
         Never retries, never sleeps, never logs a secret, never buffers a stream.
 
         Raises:
+            RequestError: this upstream has no words for the request; another branch is asked, if there is one.
             ConnectorError: for everything else.
         """
 

@@ -283,11 +283,17 @@ class Executor:
             is_last=is_only and branch.ttft_timeout is None,
             hold_seconds=None if races or branch.ttft_timeout else self._hold_seconds,
         )
-        with backend.circuit(leaf.model).watching(self._monotonic, errand.said):
-            answer = await self._within(branch, errand, journey.spending)
+        try:
+            with backend.circuit(leaf.model).watching(self._monotonic, errand.said):
+                answer = await self._within(branch, errand, journey.spending)
+        except RequestError as refusal:  # the connector's, which has no words for it
+            raise strategies.Unsayable(refusal) from None
         record.served_by = errand.attempts[-1]
         answer.is_translated = prepared.translation is not None
+        lost = [told for told in (prepared.headers.get(LOST_HEADER), answer.headers.get(LOST_HEADER)) if told]
         answer.headers |= prepared.headers
+        if lost:
+            answer.headers[LOST_HEADER] = ",".join(lost)
         answer.headers["x-llmgate-backend"] = backend.name
         answer.headers["x-llmgate-attempts"] = str(len(record.attempts))
         return answer

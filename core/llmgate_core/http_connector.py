@@ -91,8 +91,12 @@ class HttpConnector:
         }
 
     def body(self, call: UpstreamCall) -> bytes:
-        """The bytes that go up."""
+        """The bytes that go up; raises RequestError for what this upstream has no words for."""
         return call.body.bytes
+
+    def lost(self, call: UpstreamCall) -> Sequence[str]:
+        """What of the caller's request `body` has to leave out, by names that the caller is told: nothing."""
+        return ()
 
     def classify(self, call: UpstreamCall, status: int, headers: Mapping[str, str], body: bytes) -> ConnectorError:
         """What a reply other than 2xx means; the status decides, the body may only refine."""
@@ -133,7 +137,7 @@ class HttpConnector:
             raise error
         try:
             told = self.reply_headers(call, headers)
-            return UpstreamReply(reply.status, told, self.events(call, reply.chunks), reply.aclose)
+            return UpstreamReply(reply.status, told, self.events(call, reply.chunks), reply.aclose, self.lost(call))
         except BaseException:
             await reply.aclose()
             raise

@@ -81,6 +81,10 @@ class Ollama(HttpConnector):
             call.body, stream=call.stream, num_ctx=self.settings.num_ctx, keep_alive=self.settings.keep_alive
         ).bytes
 
+    def lost(self, call: UpstreamCall) -> list[str]:
+        """What Ollama has no place for."""
+        return asking.lost(call.body)
+
     def classify(self, call: UpstreamCall, status: int, headers: Mapping[str, str], body: bytes) -> ConnectorError:
         """A model that is not there is told with what to do."""
         return failures.classify(call.model, status, headers, body, self.instance.clock())

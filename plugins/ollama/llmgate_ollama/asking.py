@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llmgate_core import Body, ConnectorError
+from llmgate_core import Body, RequestError
 
 OPTIONS = (
     "temperature",
@@ -45,7 +45,7 @@ def asked(body: Body, *, stream: bool, num_ctx: int | None = None, keep_alive: s
         num_ctx, keep_alive: what is configured; the request's own come first.
 
     Raises:
-        ConnectorError: kind `bad_request`, Ollama has no words for it.
+        RequestError: Ollama has no words for it.
     """
     try:
         given = body.data
@@ -77,9 +77,17 @@ def wants_usage(body: Body) -> bool:
     return isinstance(options, dict) and options.get("include_usage") is True
 
 
-def refused(text: str) -> ConnectorError:
-    """The failure of a request that is not sent."""
-    return ConnectorError("bad_request", text, status=400)
+def lost(body: Body) -> list[str]:
+    """What a request may say and Ollama has no place for."""
+    try:
+        return [name for name in ("parallel_tool_calls",) if body.get(name) is not None]
+    except ValueError:
+        return []
+
+
+def refused(text: str) -> RequestError:
+    """Why a request is not sent."""
+    return RequestError(text)
 
 
 def _refuse_what_cannot_be(given: Mapping[str, Any]) -> None:
