@@ -296,7 +296,7 @@ def test_make_has_the_targets_that_pages_name() -> None:
 
 
 def shell_lines() -> list[str]:
-    """The lines of `sh` blocks that call llmgate. What they would reach is not here, so they are only parsed."""
+    """The lines of `sh` blocks that call llmgate; tests/test_docs_shell.py runs those that can be run."""
     lines = [line for block in blocks("sh") for line in block.text.splitlines()]
     return sorted({line for line in lines if re.match(r"(\w+=\S+ )*llmgate ", line)})
 
