@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from tests.sites import CONNECTOR, Site
 
 from llmgate_core.app import Gateway
-from llmgate_core.connectors import Connector
+from llmgate_core.connectors import Connector, UpstreamCall, UpstreamReply
 from llmgate_core.credentials import ApiKey
 from llmgate_core.errors import PluginError
 from llmgate_core.openai_compatible import OpenAICompatible
@@ -72,6 +72,12 @@ async def fine(exchange: Exchange) -> None:
     await exchange.reply(200, answer)
 
 
+async def streamed(exchange: Exchange) -> None:
+    await exchange.sse({"choices": [{"index": 0, "delta": {"content": "hi"}}]})
+    await exchange.sse({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    await exchange.sse("[DONE]")
+
+
 async def down(exchange: Exchange) -> None:
     await exchange.reply(503 if "authorization" in exchange.request.headers else 200, {"choices": [{"message": {}}]})
 
@@ -81,12 +87,16 @@ def named(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 ERRORS = pytest.mark.parametrize("error", [KeyError, SystemExit, UnprintableError, asyncio.TimeoutError])
+IN_A_TASK = pytest.mark.parametrize(
+    "error", [KeyError, SystemExit, UnprintableError, asyncio.TimeoutError, asyncio.CancelledError]
+)
+"""Where core awaits: there a plugin may let out what it hears of an inner task that was cancelled."""
 
 
 # --- a connector ------------------------------------------------------------------------------------------------------
 
 
-@ERRORS
+@IN_A_TASK
 @pytest.mark.parametrize("method", ["check", "send", "url", "headers", "body", "events", "mender", "base_url"])
 def test_a_connector_that_raises_for_a_request(
     gateway: GatewayFactory, caplog: pytest.LogCaptureFixture, method: str, error: type[BaseException]
@@ -100,7 +110,7 @@ def test_a_connector_that_raises_for_a_request(
     asyncio.run(run())
 
 
-@ERRORS
+@IN_A_TASK
 @pytest.mark.parametrize(
     ("part", "method", "script"), [("credentials", "get", fine), ("retry", "delay", down)], ids=["get", "delay"]
 )
@@ -121,7 +131,7 @@ def test_a_part_of_it_that_raises(
     asyncio.run(run())
 
 
-@ERRORS
+@IN_A_TASK
 def test_a_connector_that_raises_when_it_classifies(
     gateway: GatewayFactory, caplog: pytest.LogCaptureFixture, error: type[BaseException]
 ) -> None:
@@ -133,12 +143,61 @@ def test_a_connector_that_raises_when_it_classifies(
     asyncio.run(run())
 
 
+@IN_A_TASK
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_reply_whose_close_raises_was_a_good_answer(
+    gateway: GatewayFactory, caplog: pytest.LogCaptureFixture, stream: bool, error: type[BaseException]
+) -> None:
+    class Closes(Own):
+        async def send(self, call: UpstreamCall) -> UpstreamReply:
+            reply = await super().send(call)
+
+            async def aclose() -> None:
+                await reply.aclose()
+                raise error("of the plugin")
+
+            return replace(reply, aclose=aclose)
+
+    async def run() -> None:
+        async with gateway(streamed if stream else fine, connector=Closes) as running:
+            answer = await running.chat(stream=stream)
+            assert answer.status_code == 200
+            assert ("[DONE]" if stream else '"hi"') in answer.text
+            assert [record.outcome for record in running.records] == ["ok"]
+
+    asyncio.run(run())
+    assert any("connector of backend own.default raised" in line for line in named(caplog))
+
+
+@IN_A_TASK
+def test_a_stream_that_raises_is_told_as_broken_off(
+    gateway: GatewayFactory, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    class Raises(Own):
+        async def events(self, call: UpstreamCall, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+            first = await anext(chunks)
+            yield first[: first.index(b"\n\n") + 2]
+            raise error("of the plugin")
+
+    async def run() -> None:
+        async with gateway(streamed, connector=Raises) as running:
+            answer = await running.chat(stream=True)
+            assert "the connector of backend `own.default` failed" in answer.text
+            assert "[DONE]" not in answer.text
+
+    asyncio.run(run())
+    assert any("connector of backend own.default raised" in line for line in named(caplog))
+
+
 async def it_is_blamed(running: RunningGateway, caplog: pytest.LogCaptureFixture, error: type[BaseException]) -> None:
     """The caller hears who failed, the log has the story, and the other backend answers before and after."""
     assert (await running.chat(model="other:m")).status_code == 200
     answer = await running.chat(model="own:m")
     assert answer.status_code == 502
-    names = [error.__name__, *(["RuntimeError"] if error is SystemExit else [])]  # what leaves a task is another
+    names = [
+        error.__name__,
+        *(["RuntimeError"] if not issubclass(error, Exception) else []),
+    ]  # what leaves a task is another
     assert any(f"the connector of backend `own.default` failed ({name})" in answer.text for name in names)
     assert answer.headers["x-should-retry"] == "false"
     assert "of the plugin" not in answer.text
@@ -158,7 +217,7 @@ def test_facts_that_raise_are_as_none(
     assert any("what the connector of backend own.default knows" in line for line in named(caplog))
 
 
-@ERRORS
+@IN_A_TASK
 def test_models_that_raise_leave_the_others_listed(
     gateway: GatewayFactory, caplog: pytest.LogCaptureFixture, error: type[BaseException]
 ) -> None:
@@ -189,7 +248,7 @@ def test_a_status_that_raises_is_not_ready(
     assert "connector of backend own.default" in named(caplog)
 
 
-@ERRORS
+@IN_A_TASK
 def test_a_close_that_raises_keeps_nobody_open(
     gateway: GatewayFactory, caplog: pytest.LogCaptureFixture, error: type[BaseException]
 ) -> None:

@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from . import replies
@@ -22,7 +22,7 @@ from .credentials import Credential
 from .dialects import chat, failures, spoken
 from .errors import PLUGIN_FAULTS, ConnectorError, Kind, RequestError
 from .observe import Redactor
-from .ownership import Owned
+from .ownership import Owned, uncancelled
 from .request import GENERATE, Attempt, Dialect, GatewayRequest, RequestRecord
 from .secret import Striker
 from .selector import Leaf
@@ -290,11 +290,11 @@ class Attempts:
             if errand.translation is not None:
                 data = errand.translation.reply(data)
         except BaseException:
-            await replies.close(reply)
+            await self._close(errand, reply)
             raise
         headers["content-length"] = str(len(data))
         headers.setdefault("content-type", "application/json")
-        return Answer(reply.status, headers, one_chunk(data), lambda: replies.close(reply), stream=False)
+        return Answer(reply.status, headers, one_chunk(data), lambda: self._close(errand, reply), stream=False)
 
     async def _streamed(
         self, errand: Errand, credential: Credential, reply: UpstreamReply, headers: dict[str, str], hold: bool
@@ -316,9 +316,14 @@ class Attempts:
                 await chunks.aclose()
                 await beginning.aclose()
             finally:
-                await replies.close(reply)
+                await self._close(errand, reply)
 
         return Answer(reply.status, headers, chunks, aclose, stream=True)
+
+    async def _close(self, errand: Errand, reply: UpstreamReply) -> None:
+        """Ends the reply. One that cannot be ended is for the log: what was answered stays answered."""
+        with suppress(ConnectorError), self._fence(errand), errand.backend.tasks.owning():
+            await replies.close(reply)
 
     async def _passing(
         self, errand: Errand, credential: Credential, beginning: replies.Beginning
@@ -336,7 +341,8 @@ class Attempts:
     def _fence(self, errand: Errand) -> Iterator[None]:
         """What plugin code raises becomes a ConnectorError without secrets; the rest of its story goes to the log."""
         try:
-            yield
+            with uncancelled():
+                yield
         except ConnectorError as error:
             for name in ("message", "code", "type", "param", "upstream_request_id"):
                 if text := getattr(error, name):

@@ -17,7 +17,7 @@ from .connectors import Connector, Instance, ModelInfo
 from .credentials import Credential, SingleFlight
 from .errors import PLUGIN_FAULTS, ConfigError, ConnectorError, PluginError, Problem, words_of
 from .model_facts import Facts, overridden
-from .ownership import Tasks
+from .ownership import Tasks, uncancelled
 from .plugins import PluginSet, place, settings_type
 from .retry import RetryPolicy
 from .selector import Names
@@ -180,7 +180,7 @@ class Backend:
             learn(found.secrets())
             return found
 
-        with self.tasks.owning():
+        with uncancelled(), self.tasks.owning():
             listed = await self.connector.models(credential)
         return [overridden(info, self.model_facts) for info in listed]
 
@@ -210,7 +210,7 @@ class Backend:
         """Lets a refresh under way finish, then closes the connector, and ends what it has left behind."""
         await self.credentials.aclose()
         try:
-            with self.tasks.owning():
+            with uncancelled(), self.tasks.owning():
                 await self.connector.aclose()
         finally:
             for task in await self.tasks.end():

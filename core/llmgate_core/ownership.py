@@ -13,6 +13,9 @@ CANCEL_SECONDS = 1.0
 """What a task that was left behind gets to end itself when it is cancelled."""
 
 
+LET_OUT = "the connector raised `CancelledError`, though nobody had cancelled it"
+
+
 class Tasks:
     """The tasks that began in one owner's code and have not ended; of those that they began, too."""
 
@@ -65,6 +68,26 @@ def described(task: asyncio.Task[Any]) -> str:
     return f"`{name}` ({code.co_filename}:{code.co_firstlineno})" if code else f"`{name}`"
 
 
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+@contextmanager
+def uncancelled() -> Iterator[None]:
+    """A CancelledError out of the block, in a task that nobody has told to end, becomes a RuntimeError.
+
+    Whoever awaits an inner task that was cancelled, and does not catch what comes of it, lets such an error out; passed
+    on, it would end the request as if its caller had left.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if _is_cancelled():
+            raise
+        raise RuntimeError(LET_OUT) from error
+
+
 def watch_tasks(loop: asyncio.AbstractEventLoop) -> None:
     """From now on the tasks of this loop are noted by their owners; without it nobody owns any."""
     before: Callable[..., Any] | None = loop.get_task_factory()
@@ -95,6 +118,10 @@ class Owned(AsyncGenerator[bytes, None]):
             return await self._chunks.__anext__()
         except SystemExit as error:  # it may be read in a task of its own, out of which this would end the loop
             raise RuntimeError("the connector tried to end the process") from error
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            raise RuntimeError(LET_OUT) from error
         finally:
             _OWNER.reset(token)
 
