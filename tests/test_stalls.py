@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -100,6 +100,25 @@ def test_a_connector_that_blocks_is_named_while_it_does(gateway: GatewayFactory,
     assert "in `send`. Code that blocks holds up every request" in lines[0]
     assert lines[1].startswith("WARNING the event loop goes on, after ")
     assert whose in lines[1]
+
+
+def test_a_connector_that_blocks_when_it_lists_its_models_is_named(gateway: GatewayFactory, told: Told) -> None:
+    class Lists(Blocking):
+        async def models(self, credential: Any) -> Any:
+            assert told.heard.wait(PATIENCE)
+            return ()
+
+    told.word = "connector `blocking`"
+    lines: list[str] = []
+
+    async def run() -> None:
+        async with gateway(fine, connector=Lists) as running:
+            with watched(limit=0.05):
+                assert (await running.client.get(f"{running.url}/v1/models")).status_code == 200
+                await asyncio.to_thread(lambda: lines.append(told.line()))
+
+    asyncio.run(run())
+    assert f"the event loop is blocked by connector `blocking` of backend blocking.default, at {__file__}:" in lines[0]
 
 
 def test_code_that_belongs_to_no_attempt_is_told_by_its_place(told: Told) -> None:

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import TypeVar
 
 from .attempts import Errand
+from .backends import Backend
 from .request import RequestRecord
 
 T = TypeVar("T")
@@ -45,11 +46,10 @@ class Seen:
     connector: str = ""
 
     def __str__(self) -> str:
-        if self.backend:
-            return (
-                f"connector `{self.connector}` of backend {self.backend}, for request {self.request}, at {self.where}"
-            )
-        return f"code at {self.where}" + (f", for request {self.request}" if self.request else "")
+        asked = f", for request {self.request}" if self.request else ""
+        if not self.backend:
+            return f"code at {self.where}{asked}"
+        return f"connector `{self.connector}` of backend {self.backend}{asked}, at {self.where}"
 
 
 def look_at(innermost: FrameType | None) -> Seen | None:
@@ -57,13 +57,13 @@ def look_at(innermost: FrameType | None) -> Seen | None:
     frames = list(_of_task(innermost))
     if not frames:
         return None
-    errand = _local(frames, "errand", Errand)
-    if errand is None:
-        record = _local(frames, "record", RequestRecord)
-        return Seen(_place(frames, ""), record.id if record else "")
-    connector = errand.backend.connector
-    where = _place(frames, type(connector).__module__.partition(".")[0])
-    return Seen(where, errand.request.id, errand.backend.name, connector.name)
+    errand, record = _local(frames, "errand", Errand), _local(frames, "record", RequestRecord)
+    request = errand.request.id if errand else record.id if record else ""
+    backend = errand.backend if errand else _local(frames, "backend", Backend)
+    if backend is None:
+        return Seen(_place(frames, ""), request)
+    package = type(backend.connector).__module__.partition(".")[0]
+    return Seen(_place(frames, package), request, backend.name, backend.connector.name)
 
 
 def _of_task(innermost: FrameType | None) -> Iterator[FrameType]:
