@@ -37,7 +37,8 @@ class CapTokens:
         limits: Mapping[str, int] = self.settings.callers
         limit = limits.get(request.caller or "", self.settings.limit)
         asked = params.effective().get("max_tokens")
-        if asked and (asked.layer == "forced" or (type(asked.value) is int and asked.value <= limit)):
+        # Some upstreams take 0 or -1 for no limit at all.
+        if asked and (asked.layer == "forced" or (type(asked.value) is int and 1 <= asked.value <= limit)):
             return Verdict(params)
         # The selector's query outranks policies, so that it must not say more either.
         capped = params.without("max_tokens", ["uri"]).with_layer("policy", {"max_tokens": limit})

@@ -110,6 +110,36 @@ def test_reasoning_is_where_the_request_asks_for_it(tmp_path: Path) -> None:
     simulated(tmp_path, test)
 
 
+def test_a_tools_result_is_answered_with_words_whoever_speaks_behind_it(tmp_path: Path) -> None:
+    """A hybrid and agents put words of the user behind a result; the loop must end."""
+
+    async def test(simulator: MiniMaxSimulator, http: httpx.AsyncClient) -> None:
+        async def finish(*messages: dict[str, Any]) -> str:
+            answer = await http.post("/v1/chat/completions", json=body(messages=[USER, *messages], tools=[TOOL]))
+            return str(answer.json()["choices"][0]["finish_reason"])
+
+        turn = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+        assert await finish() == "tool_calls"
+        assert await finish(turn, RESULT) == await finish(turn, RESULT, USER, USER) == "stop"
+        assert await finish(turn, RESULT, {"role": "assistant", "content": "a"}, USER) == "tool_calls"
+
+        async def stop(*messages: dict[str, Any]) -> str:
+            tool = {"name": "f", "input_schema": {"type": "object"}}
+            asked = body(max_tokens=9, messages=[USER, *messages], tools=[tool])
+            answer = await http.post("/anthropic/v1/messages", json=asked, headers=VERSION)
+            return str(answer.json()["stop_reason"])
+
+        use = {"role": "assistant", "content": [{"type": "tool_use", "id": "c1", "name": "f", "input": {}}]}
+        result = {"type": "tool_result", "tool_use_id": "c1", "content": "a"}
+        reminder = {"type": "text", "text": "<system-reminder>"}
+        both = {"role": "user", "content": [result, reminder]}
+        assert await stop() == "tool_use"
+        assert await stop(use, both) == await stop(use, {"role": "user", "content": [result]}, USER) == "end_turn"
+        assert await stop(use, both, {"role": "assistant", "content": "a"}, USER) == "tool_use"
+
+    simulated(tmp_path, test)
+
+
 def test_a_stream_ends_as_documented(tmp_path: Path) -> None:
     async def test(simulator: MiniMaxSimulator, http: httpx.AsyncClient) -> None:
         options = {"stream": True, "stream_options": {"include_usage": True}}

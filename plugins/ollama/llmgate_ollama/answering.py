@@ -61,6 +61,8 @@ class Answer:
     def whole(self, body: Body) -> Body:
         """A plain answer; raises like `event`."""
         told = self._read(body)
+        if told.get("done") is not True:
+            raise ConnectorError("protocol", "the answer ended before Ollama said `done`")
         message = {"content": "", **self._message(told)}
         for call in message.get("tool_calls", ()):
             del call["index"]  # for streams only

@@ -7,6 +7,7 @@ Sources, all in github.com/ollama/ollama: docs/openapi.yaml (ChatRequest, ChatMe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,7 +54,8 @@ def asked(body: Body, *, stream: bool, num_ctx: int | None = None, keep_alive: s
         raise refused(f"the request cannot be read: {error}") from None
     _refuse_what_cannot_be(given)
     translated = {*OPTIONS, *READ, *WITHOUT_EQUAL, "options"}
-    wanted = {name: value for name, value in given.items() if name not in translated}
+    # Ollama reads members whatever their case: `Options` behind `options` would outrank what is said here.
+    wanted = {name: value for name, value in given.items() if name.casefold() not in translated}
     wanted |= {"messages": _messages(given.get("messages")), "stream": stream}
     if given.get("tools") and given.get("tool_choice") != "none":
         wanted["tools"] = [_tool(tool) for tool in given["tools"]]
@@ -99,16 +101,25 @@ def _refuse_what_cannot_be(given: Mapping[str, Any]) -> None:
 
 
 def _options(given: Mapping[str, Any], num_ctx: int | None) -> dict[str, Any]:
-    """From the lowest to the highest: what is configured, the caller's chat parameters, the caller's `options`."""
+    """From the lowest to the highest: what is configured, the caller's chat parameters, the caller's `options`.
+
+    But no `num_predict` is above `max_tokens`, which may be what the operator or a policy allows.
+    """
     options: dict[str, Any] = {} if num_ctx is None else {"num_ctx": num_ctx}
-    for name in ("max_tokens", "max_completion_tokens"):
-        if given.get(name) is not None:
-            options["num_predict"] = given[name]
     if given.get("stop") is not None:
         options["stop"] = [given["stop"]] if isinstance(given["stop"], str) else given["stop"]
     options |= {name: given[name] for name in OPTIONS if given.get(name) is not None}
-    own = given.get("options")
-    return {**options, **own} if isinstance(own, dict) else options
+    if isinstance(own := given.get("options"), dict):
+        options |= own
+    limits = [given[name] for name in ("max_completion_tokens", "max_tokens") if given.get(name) is not None]
+    if limits:
+        options["num_predict"] = min(limits[0], options.get("num_predict"), key=_length)
+    return options
+
+
+def _length(limit: Any) -> float:
+    """How long an answer may become; to Ollama, whatever is below 1 is no limit."""
+    return limit if type(limit) is int and limit > 0 else math.inf
 
 
 def _format(wanted: Any) -> Any:

@@ -190,12 +190,18 @@ def _last(body: Mapping[str, Any]) -> str:
 
 
 def _calls(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    if not body.get("tools") or body["messages"][-1]["role"] != "user":
+    if not body.get("tools") or not _may_call(body["messages"]):
         return []
     function = body["tools"][0]["function"]
     properties = function["parameters"].get("properties", {})
     arguments = {name: "北京" for name, schema in properties.items() if schema.get("type") == "string"}
     return [{"function": {"index": 0, "name": function["name"], "arguments": arguments}}]
+
+
+def _may_call(messages: list[dict[str, Any]]) -> bool:
+    """A user's turn without a tool's result since the model has spoken, as a hybrid and agents speak behind results."""
+    spoke = next((one["role"] for one in reversed(messages) if one["role"] in ("tool", "assistant")), "")
+    return bool(messages) and messages[-1]["role"] == "user" and spoke != "tool"
 
 
 def _joined(events: list[dict[str, Any]]) -> dict[str, Any]:

@@ -98,6 +98,13 @@ def test_a_plain_answer() -> None:
     assert choice["logprobs"] == {"content": [{"token": "a", "logprob": -1.5}]}
 
 
+@pytest.mark.parametrize("done", [{}, {"done": False}])
+def test_a_plain_answer_that_is_not_done_is_none(done: dict[str, Any]) -> None:
+    with pytest.raises(ConnectorError, match="before Ollama said `done`") as failure:
+        answer().whole(Body.of({"message": {"content": "a"}, **done}))
+    assert failure.value.kind == "protocol"
+
+
 def test_an_error_in_a_stream_comes_after_what_was_said() -> None:
     lines = answer()
     assert b"Gr\xc3\xbc\xc3\x9fe" in lines.event(Body.of(EVENTS[1]))

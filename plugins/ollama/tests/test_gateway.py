@@ -88,6 +88,12 @@ def test_a_tool_is_called_and_answered(tmp_path: Path) -> None:
         _, assistant, tool = desk.simulator.seen[-1]["messages"]
         assert assistant["thinking"] == THOUGHT
         assert tool["tool_name"] == "weather"
+        # A hybrid and agents speak behind the result, and a loop must end all the same.
+        answer = await desk.chat(messages=[USER, turn, result, USER], tools=[TOOL])
+        assert answer.json()["choices"][0]["message"]["content"] == SAID
+        said = {"role": "assistant", "content": SAID}
+        again = await desk.chat(messages=[USER, turn, result, said, USER], tools=[TOOL])
+        assert again.json()["choices"][0]["finish_reason"] == "tool_calls"
 
     at_desk(tmp_path, test)
 

@@ -170,11 +170,8 @@ class MiniMaxSimulator:
             thought = THOUGHT
         if shape == "documented" and operation == "chat":
             shape = "split" if body.get("reasoning_split") is True else "think"
-        last = body["messages"][-1]
-        content = last.get("content")
-        asked = last["role"] == "user" and not _has_result(content)
-        calls = calls_of(_functions(body, operation)) if asked else []
-        text = "" if calls else self.said or greeting(content)
+        calls = calls_of(_functions(body, operation)) if _may_call(body["messages"]) else []
+        text = "" if calls else self.said or greeting(body["messages"][-1].get("content"))
         role = "" if self.empty_role else "assistant"
         return Answer(trace, body["model"], shape, role, thought, text, calls, self.piece)
 
@@ -200,6 +197,16 @@ def _thinks(body: Mapping[str, Any], operation: str) -> bool:
     if body["model"] != "MiniMax-M3":
         return True
     return bool(body.get("thinking", {"type": "adaptive" if operation == "chat" else "disabled"})["type"] == "adaptive")
+
+
+def _may_call(messages: list[Mapping[str, Any]]) -> bool:
+    """A user's turn without a tool's result since the model has spoken, as a hybrid and agents speak behind results."""
+    for one in reversed(messages):
+        if one["role"] == "tool" or _has_result(one.get("content")):
+            return False
+        if one["role"] == "assistant":
+            break
+    return bool(messages[-1]["role"] == "user")
 
 
 def _has_result(content: Any) -> bool:
