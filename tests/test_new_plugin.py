@@ -63,6 +63,13 @@ def test_it_wants_the_core_that_it_was_written_for() -> None:
     assert f"LLMGATE_PLUGIN_API = {PLUGIN_API}\n" in texts["llmgate_acme/__init__.py"]
 
 
+@pytest.mark.parametrize("name", ["test", "test-cloud", "testing"])
+def test_only_the_suite_looks_like_tests_to_pytest(name: str) -> None:
+    texts = NewPlugin(name).texts("0.1.0")
+    assert "\nclass Test" not in texts[f"{NewPlugin(name).package}/__init__.py"]
+    assert "\nclass TestLlmgateTest" in texts["tests/test_conformance.py"]
+
+
 @pytest.mark.parametrize(
     ("version", "wanted"), [("0.1.0", ">=0.1,<0.2"), ("0.12.3.dev4", ">=0.12,<0.13"), ("2.3.1", ">=2.3,<3")]
 )

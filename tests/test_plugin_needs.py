@@ -65,6 +65,40 @@ def test_the_authors_own_words_come_last(site: Site) -> None:
     assert row["import_milliseconds"] > 0
 
 
+POLICY = """
+    from dataclasses import dataclass
+    from llmgate_core import Verdict, hookimpl
+
+    LLMGATE_PLUGIN_API = 1
+
+    @dataclass(frozen=True)
+    class Settings:
+        limit: int
+        words: str = "few"
+
+    class Cap:
+        name = "cap"
+        settings: Settings
+
+        def __init__(self, settings):
+            self.settings = settings
+
+        def apply(self, request, leaf, params):
+            return Verdict(params)
+
+    @hookimpl
+    def llmgate_register_policies():
+        return Cap
+"""
+
+
+def test_a_policy_asks_as_a_connector_does(site: Site) -> None:
+    site.plugin(POLICY)
+    (row,) = (row for row in describe(load(["acme"])) if row["name"] == "acme")
+    assert row["asks_for"] == ["setting `limit`, which has no default"]
+    assert (row["required"], row["required_of_policies"]) == ({}, {"cap": ["limit"]})
+
+
 @pytest.mark.parametrize("words", ["a file", ["a file"], (1,), None])
 def test_words_of_another_type(words: object) -> None:
     with pytest.raises(PluginError, match="`LLMGATE_PLUGIN_ASKS_FOR` must be a tuple of texts"):

@@ -436,6 +436,23 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, source: str, words: str) -> 
     assert str(path) in plugins.problems["bad"]
 
 
+@pytest.mark.parametrize("line", ["from llmgate_core import Teleporter", "import llmgate_core.teleporter"])
+def test_a_file_for_a_core_that_has_more(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "early.py"
+    path.write_text(f"LLMGATE_PLUGIN_API = 2\n{line}\n")
+    assert (
+        load([], files=[path])
+        .problems["early"]
+        .endswith(f" ({path}:2). Use versions of the file and of llmgate-core (here {CORE}) that fit each other")
+    )
+
+
+def test_the_line_of_a_file_is_told_rather_than_that_of_what_it_calls(tmp_path: Path) -> None:
+    path = tmp_path / "reader.py"
+    path.write_text("import json\njson.loads('{')\n")
+    assert load([], files=[path]).problems["reader"].endswith(f" ({path}:2)")
+
+
 def test_a_file_that_breaks_later_does_not_harm_what_it_brought_before(tmp_path: Path) -> None:
     """A gateway may be using it: only a new configuration is refused."""
     path = tmp_path / "acme_that_breaks.py"

@@ -1,4 +1,4 @@
-"""What a plugin asks for, as far as its connectors' settings tell without running any of it."""
+"""What a plugin asks for, as far as the settings of its connectors and policies tell without running any of it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SAID_ATTRIBUTE = "LLMGATE_PLUGIN_ASKS_FOR"
 """A plugin's module may say in this tuple of texts what its settings do not tell, such as a file that it writes."""
 
 
-def needs(connector: type[Any]) -> list[str]:
-    """What the defaults of a connector's settings name, and the settings without a default, a few words each."""
-    settings = settings_type(connector)
+def needs(cls: type[Any]) -> list[str]:
+    """What the defaults of a connector's or policy's settings name, and those without a default, a few words each."""
+    settings = settings_type(cls)
     return list(dict.fromkeys(_needs(settings))) if settings else []
 
 
@@ -35,9 +35,9 @@ def _needs(settings: type[Any]) -> Iterator[str]:
             yield f"address `{entry.default}`"
 
 
-def required(connector: type[Any]) -> list[str]:
-    """The settings that have no default, so that every configuration must give them."""
-    settings = settings_type(connector)
+def required(cls: type[Any]) -> list[str]:
+    """The settings of a connector or policy that have no default, so that every configuration must give them."""
+    settings = settings_type(cls)
     named = fields(settings) if settings else ()
     return [
         entry.name for entry in named if entry.init and entry.default is MISSING and entry.default_factory is MISSING

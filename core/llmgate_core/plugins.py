@@ -251,13 +251,25 @@ def _load_file(path: Path) -> Loaded:
         del sys.modules[name]
         if before is not None:
             sys.modules[name] = before
-        return Loaded(plugin, problem=f"`--plugin {path}`: {type(error).__name__}: {words_of(error)}{place(error)}")
+        problem = f"`--plugin {path}`: {type(error).__name__}: {words_of(error)}{place(error, name)}"
+        return Loaded(plugin, problem=problem + _unfit(error))
     return _load_module(plugin)
+
+
+def _unfit(error: BaseException) -> str:
+    """What to do where a file asks llmgate-core for a name that it does not have; empty for other faults."""
+    if not _is_of_core(error):
+        return ""
+    return f". Use versions of the file and of llmgate-core (here {_builtin().version}) that fit each other"
+
+
+def _is_of_core(error: BaseException) -> bool:
+    return isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "llmgate_core"
 
 
 def _missing(error: ImportError) -> str:
     name = error.name or ""
-    if name.partition(".")[0] == "llmgate_core":
+    if _is_of_core(error):
         return ". Install versions of it and of llmgate-core that fit each other"
     if isinstance(error, ModuleNotFoundError) and name:
         return f". Its distribution should install `{name}`: reinstall it, or tell its author"
@@ -289,7 +301,7 @@ def describe(plugins: PluginSet, *, hashes: bool = False) -> list[Mapping[str, A
 
 def _row(one: Loaded, *, hashes: bool) -> Mapping[str, Any]:
     found = one.plugin.metadata
-    asked = [need for cls in one.connectors for need in needs(cls)]
+    asked = [need for cls in (*one.connectors, *one.policies) for need in needs(cls)]
     row = {
         "name": one.plugin.name,
         "distribution": one.plugin.distribution,
@@ -299,6 +311,7 @@ def _row(one: Loaded, *, hashes: bool) -> Mapping[str, Any]:
         "brings": one.brings(),
         "asks_for": [*dict.fromkeys([*asked, *one.says])],
         "required": {cls.name: required(cls) for cls in one.connectors},
+        "required_of_policies": {cls.name: required(cls) for cls in one.policies},  # apart: the two may share a name
         "import_milliseconds": round(one.import_seconds * 1000, 1),
         "problem": one.problem or None,
     }

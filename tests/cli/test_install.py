@@ -117,6 +117,7 @@ def row(
         "brings": brings,
         "asks_for": [],
         "required": {one: list(required) for one in brings.get("connectors", ())},
+        "required_of_policies": {one: list(required) for one in brings.get("policies", ())},
         "import_milliseconds": 1.0,
         "problem": problem,
     }
@@ -134,6 +135,21 @@ def test_what_to_write() -> None:
         "plugins:\n  load: [quiet]"
     )
     assert list(usage([row(problem="broken")])) == []
+
+
+def test_what_to_write_for_a_policy_that_wants_settings() -> None:
+    rows = [row("quiet", policies=["quiet"]), row("cap", ["limit"], policies=["cap-tokens"])]
+    assert "\n".join(usage(rows)).split("\n\n")[1] == (
+        "plugins:\n  load: [quiet, cap]\n  settings:\n    cap-tokens:\n      limit: ..."
+    )
+
+
+def test_what_to_write_for_a_connector_with_a_policy_beside_it() -> None:
+    both = row("acme", ["limit"], connectors=["acme"], policies=["acme"])
+    both["required"] = {"acme": []}
+    assert "\n".join(usage([both])).split("\n\n")[1] == (
+        "backends:\n  acme: {}\nplugins:\n  settings:\n    acme:\n      limit: ..."
+    )
 
 
 class Installer:

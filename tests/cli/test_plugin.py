@@ -13,6 +13,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Ended, Run, Write
+    from tests.sites import Site
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -64,6 +65,23 @@ def broken(ended: Ended) -> dict[str, str]:
 
 
 # --- new --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_name_of_llmgates_own_is_refused(run: Run, folder: Path) -> None:
+    ended = run("plugin", "new", "openai-compatible")
+    assert ended.status != 0
+    assert ended.err == "llmgate: `openai-compatible` is a connector of llmgate itself; choose another NAME\n"
+    assert list(folder.iterdir()) == []
+
+
+def test_a_name_that_an_installed_plugin_has_is_told(run: Run, folder: Path, site: Site) -> None:
+    site.plugin("raise SystemExit('imported!')")
+    ended = run("plugin", "new", "acme")
+    assert ended.status == 0
+    assert ended.err == (
+        "llmgate: the plugin `acme` of `llmgate-acme` 1.2 is installed; only one of this name can be used at a time\n"
+    )
+    assert (folder / "llmgate-acme" / "pyproject.toml").is_file()
 
 
 def test_what_is_written_keeps_every_promise_at_once(run: Run, folder: Path) -> None:

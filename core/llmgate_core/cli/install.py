@@ -97,6 +97,7 @@ def usage(rows: Rows) -> Iterator[str]:
     usable = [row for row in rows if not row["problem"]]
     connectors = [name for row in usable for name in row["brings"].get("connectors", ())]
     needed = {name: keys for row in usable for name, keys in row["required"].items()}
+    of_policies = {name: keys for row in usable for name, keys in row["required_of_policies"].items() if keys}
     others = [row["name"] for row in usable if not row["brings"].get("connectors")]
     if not usable:
         return
@@ -110,8 +111,13 @@ def usage(rows: Rows) -> Iterator[str]:
         yield f"  {name}:" if keys else f"  {name}: {{}}"
         yield from ["    extra:"] * bool(keys)
         yield from (f"      {key}: ..." for key in keys)
-    if others:
+    if others or of_policies:
         yield "plugins:"
+    if others:
         yield f"  load: [{', '.join(others)}]"
+    yield from ["  settings:"] * bool(of_policies)
+    for name, keys in of_policies.items():
+        yield f"    {name}:"
+        yield from (f"      {key}: ..." for key in keys)
     yield ""
     yield "`llmgate check` says what is still missing; a gateway that runs needs SIGHUP, or a restart."

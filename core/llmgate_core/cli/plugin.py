@@ -43,16 +43,37 @@ def new(name: str, where: Path) -> None:
     from ..new_plugin import NewPlugin, write
 
     made = NewPlugin(name)
+    warning = rival(name)
     folder, texts = where / made.distribution, made.texts(version("llmgate-core"))
     write(texts, folder)
     for path in sorted(texts):
         click.echo(f"wrote {folder / path}")
+    if warning:
+        click.echo(f"llmgate: {warning}", err=True)
     click.echo(f"""
 Yours to write: the API's address in {made.package}/__init__.py, the licence in pyproject.toml. Then
   cd {shlex.quote(str(folder))}
   llmgate plugin test .                   which promises the connector keeps
   python -m pip install -e ".[dev]"       from then on llmgate knows `{name}`; the key is in {made.variable}
   python -m pytest""")
+
+
+def rival(name: str) -> str:
+    """What to know where an installed plugin has this name already; empty where none has. Imports none of them.
+
+    Raises:
+        PluginError: llmgate itself brings a connector of this name, beside which no other can be used.
+    """
+    from ..errors import PluginError
+    from ..installed import discover
+    from ..plugins import load
+
+    if name in load(()).connectors:
+        raise PluginError(f"`{name}` is a connector of llmgate itself; choose another NAME")
+    owners = [f"`{one.distribution}` {one.version}" for one in discover() if one.name == name]
+    if not owners:
+        return ""
+    return f"the plugin `{name}` of {' and '.join(owners)} is installed; only one of this name can be used at a time"
 
 
 def pair(sort: Callable[[str], Any]) -> Callable[..., dict[str, Any]]:

@@ -60,13 +60,15 @@ class NewPlugin:
     def texts(self, core_version: str) -> Mapping[str, str]:
         """The files of the package, by their paths in its folder."""
         words = [word.capitalize() for word in self.name.split("-")]
+        stem = "".join(words)
         names = {
             "name": self.name,
             "distribution": self.distribution,
             "package": self.package,
             "variable": self.variable,
             "title": " ".join(words),
-            "stem": "".join(words),
+            # pytest takes every class whose name begins with `Test` for tests, and warns of those that are none.
+            "stem": f"Llmgate{stem}" if stem.startswith("Test") else stem,
             "api": str(PLUGIN_API),
             "core": fitting(core_version),
         }
