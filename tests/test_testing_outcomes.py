@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from llmgate_core import ApiKey, CredentialProvider, OpenAICompatible, RetryPolicy, Secret
+import pytest
+
+from llmgate_core import (
+    ApiKey,
+    CredentialProvider,
+    OpenAICompatible,
+    RetryPolicy,
+    Secret,
+    UpstreamCall,
+    UpstreamReply,
+)
 from llmgate_core.testing import ConnectorSuite
 from llmgate_core.testing.suite.advice import ADVICE
 from llmgate_core.testing.suite.outcomes import MADE_UP_KEY, Setup, outcomes, set_up, suite_of, variables
@@ -66,6 +77,28 @@ def test_an_exception_that_no_check_expects_is_a_broken_promise() -> None:
     broken = {one.check: one.broken for one in outcomes(set_up(suite_of(Raises), NOTHING)) if one.broken}
     told = "the check could not be finished, because the connector raised `KeyError` ('patience')"
     assert broken["test_retry_ends"] == told
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), asyncio.CancelledError("3"), GeneratorExit("3")])
+def test_an_exception_that_ends_programs_ends_its_check_only(raised: BaseException) -> None:
+    class Ends(Acme):
+        async def send(self, call: UpstreamCall) -> UpstreamReply:
+            raise raised
+
+    found = {one.check: one.broken for one in outcomes(set_up(suite_of(Ends), NOTHING))}
+    told = f"the check could not be finished, because the connector raised `{type(raised).__name__}` (3)"
+    assert found["test_plain_answer_passes_untouched"] == told
+    assert found["test_models"] == ""
+    assert list(found)[-1] == "test_facts_are_model_info_or_nothing"
+
+
+def test_who_interrupts_ends_the_run() -> None:
+    class Interrupted(Acme):
+        def retry(self) -> RetryPolicy:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(outcomes(set_up(suite_of(Interrupted), NOTHING)))
 
 
 def test_every_check_has_its_advice() -> None:

@@ -36,6 +36,7 @@ from llmgate_core import (
 )
 from llmgate_core.testing import ConnectorSuite
 from llmgate_core.testing.suite import bench as suite_bench
+from llmgate_core.testing.suite import limits as suite_limits
 
 ROOT = Path(__file__).parent.parent
 KEY = "sk-acme-0123456789abcdef"
@@ -149,8 +150,27 @@ class ConnectsAtOnce(Acme):
 class CannotClose(Acme):
     session: Any
 
+    async def send(self, call: UpstreamCall) -> UpstreamReply:
+        self.session = []
+        return await super().send(call)
+
     async def aclose(self) -> None:
-        del self.session  # only there once something was sent
+        self.session.clear()  # only there once something was sent
+
+
+class CannotCloseAfterUse(CannotClose):
+    async def aclose(self) -> None:
+        if hasattr(self, "session"):
+            self.session.remove("nothing")
+
+
+class ClosesItselfOnce(Acme):
+    closed = False
+
+    async def aclose(self) -> None:
+        if self.closed:
+            raise RuntimeError("closed already")
+        self.closed = True
 
 
 class Forgetful:
@@ -500,6 +520,8 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (ReadsAtOnce, "test_construction_does_no_io", "must do no I/O, and did: `open`"),
     (ConnectsAtOnce, "test_construction_does_no_io", "must do no I/O, and did: `socket"),
     (CannotClose, "test_closing_without_use", "never used, and raised `AttributeError`"),
+    (ClosesItselfOnce, "test_closing_twice", "`aclose\\(\\)` must be safe to call twice, and raised `RuntimeError`"),
+    (CannotCloseAfterUse, "test_closing_twice", "a connector that was used, and raised `ValueError`"),
     (RaisesKeyError, "test_missing_credential_is_told", "kind `auth`, and raised `KeyError`"),
     (StatusAsBool, "test_credentials_tell_their_status", "must return a `CredentialStatus`"),
     (GivesText, "test_credentials_are_got", "must return a `Credential`"),
@@ -585,15 +607,78 @@ def test_a_reply_of_another_type_is_told(tmp_path: Path) -> None:
     assert found["test_plain_answer_passes_untouched"] == words
 
 
-def test_a_call_that_hangs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Hangs(Acme):
-        async def send(self, call: UpstreamCall) -> UpstreamReply:
-            await asyncio.Event().wait()
-            raise AssertionError
+async def never() -> Any:
+    await asyncio.Event().wait()
 
+
+class SendHangs(Acme):
+    async def send(self, call: UpstreamCall) -> UpstreamReply:
+        return await never()  # type: ignore[no-any-return]
+
+
+class StreamHangs(Acme):
+    async def events(self, call: UpstreamCall, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async for chunk in chunks:
+            yield chunk
+            await never()
+
+
+class ReplyNeverCloses(Acme):
+    async def send(self, call: UpstreamCall) -> UpstreamReply:
+        return replace(await super().send(call), aclose=never)
+
+
+class ModelsHang(Acme):
+    async def models(self, credential: Callable[[], Awaitable[Credential]]) -> Sequence[ModelInfo]:
+        return await never()  # type: ignore[no-any-return]
+
+
+class NeverCloses(Acme):
+    async def aclose(self) -> None:
+        await never()
+
+
+class NeverGives(Acme):
+    def credentials(self) -> CredentialProvider:
+        class Provider(Forgetful):
+            get = staticmethod(never)
+
+        return Provider({})
+
+
+@pytest.mark.parametrize(
+    ("connector", "checks", "what"),
+    [
+        (SendHangs, ["plain_answer_passes_untouched", "failure_kinds", "dead_host", "closing_twice"], "`send()`"),
+        (StreamHangs, ["plain_answer_passes_untouched", "cut_off_stream_raises"], "reading `UpstreamReply.chunks`"),
+        (ReplyNeverCloses, ["aclose_hangs_up", "plain_answer_passes_untouched"], "`UpstreamReply.aclose()`"),
+        (ModelsHang, ["models", "errors_hold_no_secret"], "`models()`"),
+        (NeverCloses, ["closing_twice", "closing_without_use"], "`aclose()`"),
+        (NeverGives, ["credentials_are_got", "missing_credential_is_told", "reprs_hold_no_secret"], "`credentials()"),
+    ],
+)
+def test_a_call_that_hangs_is_told_by_name(
+    connector: type[Any], checks: Sequence[str], what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suite_limits, "CALL_SECONDS", 0.2)
+    monkeypatch.setattr(suite_bench, "CLOSING_SECONDS", 0.1)
+    for check in checks:
+        with pytest.raises(AssertionError, match=f"^{re.escape(what)}.* must come to its end, and hung for 0.2 s$"):
+            getattr(suite_for(connector)(), f"test_{check}")(tmp_path)
+
+
+def test_a_connector_that_does_not_close_fails_the_checks_of_closing_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suite_bench, "CLOSING_SECONDS", 0.05)
+    monkeypatch.setattr(suite_limits, "CALL_SECONDS", 2.0)
+    assert list(broken_promises(suite_for(NeverCloses), tmp_path)) == ["test_closing_twice", "test_closing_without_use"]
+
+
+def test_a_check_that_does_not_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite_bench, "CHECK_SECONDS", 0.2)
     with pytest.raises(AssertionError, match=re.escape("a call must come to its end; this one hung for 0.2 s")):
-        suite_for(Hangs)().test_plain_answer_passes_untouched(tmp_path)
+        suite_for(SendHangs)().test_plain_answer_passes_untouched(tmp_path)
 
 
 def test_what_a_connector_mends_can_be_said(tmp_path: Path) -> None:

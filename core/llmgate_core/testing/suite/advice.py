@@ -22,6 +22,7 @@ ADVICE = {
     "test_construction_does_no_io": "keep the instance in the constructor; read, connect and start in `send()` or "
     "`credentials().get()`",
     "test_closing_without_use": "let `aclose()` close only what is there",
+    "test_closing_twice": "let `aclose()` do nothing the second time",
     "test_credentials_are_got": "give the suite the key: `environ` in a test, `--env NAME=VALUE` here, files by "
     "`settings_for`",
     "test_credentials_tell_their_status": "return `CredentialStatus(ready, detail)` from what is known already",

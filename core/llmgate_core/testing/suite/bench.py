@@ -21,11 +21,17 @@ from ...upstream import Timeouts, Upstream
 from ...wire import Body, encode
 from ..scripted import Script, ScriptedUpstream
 from .instruments import CuttingClient, LogWatch
+from .limits import CLOSING_SECONDS, Hung, in_time
 from .subject import Subject, described, promise, request_in
 
 CREDENTIAL_SECRET = "conformance-credential-5dd1c0a7"  # noqa: S105 - no secret, but what must be treated as one
 CHECK_SECONDS = 60.0
-"""How long one check may take altogether, so that a connector that hangs does not stop the test run."""
+"""How long one check may take altogether: what no limit of a single call has caught does not stop the test run."""
+SEND = "`send()`"
+READ = "reading `UpstreamReply.chunks`"
+CLOSE = "`aclose()`"
+CLOSE_REPLY = "`UpstreamReply.aclose()`"
+"""What the messages about a call that hung name it."""
 
 S = TypeVar("S", bound=Subject)
 
@@ -45,7 +51,10 @@ def on_a_bench(check: Callable[[S, Bench], Awaitable[None]]) -> Callable[[S, Pat
                 promise(not limit.expired(), f"a call must come to its end; this one hung for {CHECK_SECONDS:g} s")
                 raise
 
-        asyncio.run(run())
+        try:
+            asyncio.run(run())
+        except Hung as hung:
+            raise AssertionError(str(hung)) from None
 
     functools.update_wrapper(test, check)
     del test.__wrapped__  # type: ignore[attr-defined]  # pytest would look there for the names of fixtures
@@ -98,7 +107,7 @@ class Bench:
         """The reply to a call that the upstream answers 200."""
         __tracebackhide__ = True
         try:
-            reply: object = await self.connector.send(call)
+            reply: object = await in_time(self.connector.send(call), SEND)
         except Exception as error:
             raise AssertionError(
                 f"`send()` must return when the upstream answers 2xx, and raised {described(error)}"
@@ -111,16 +120,16 @@ class Bench:
         """The whole answer to a call that the upstream answers 200."""
         reply = await self.answered(call)
         try:
-            return b"".join([chunk async for chunk in reply.chunks])
+            return await in_time(_whole(reply), READ)
         finally:
-            await reply.aclose()
+            await in_time(reply.aclose(), CLOSE_REPLY)
 
     async def failure(self, script: Script, what: str) -> ConnectorError:
         """How `send` fails; `what` finishes the sentence `... where the upstream`."""
         __tracebackhide__ = True
         self.upstream.script = script
         try:
-            reply = await self.connector.send(self.call())
+            reply = await in_time(self.connector.send(self.call()), SEND)
         except ConnectorError as error:
             return error
         except Exception as error:
@@ -128,8 +137,12 @@ class Bench:
                 f"`send()` must raise `ConnectorError` and nothing else, "
                 f"and raised {described(error)} where the upstream {what}"
             ) from error
-        await reply.aclose()
+        await in_time(reply.aclose(), CLOSE_REPLY)
         raise AssertionError(f"`send()` must raise `ConnectorError`, and returned where the upstream {what}")
+
+
+async def _whole(reply: UpstreamReply) -> bytes:
+    return b"".join([chunk async for chunk in reply.chunks])
 
 
 def base_url(upstream: ScriptedUpstream) -> str:
@@ -165,6 +178,6 @@ def suite_credential(url: str | None) -> Credential:
 async def close_quietly(connector: Connector) -> None:
     """Closes a connector; whether it can be closed is for one check to say, not for all."""
     try:
-        await connector.aclose()
-    except Exception:
+        await in_time(connector.aclose(), CLOSE, CLOSING_SECONDS)
+    except (Exception, SystemExit, Hung):
         logging.getLogger("llmgate.testing").debug("closing a connector", exc_info=True)

@@ -11,8 +11,9 @@ from ...connectors import ModelInfo
 from ...credentials import Credential
 from ...errors import ConnectorError
 from ..scripted import Exchange, ReceivedRequest, Script, ScriptedUpstream
-from .bench import Bench, base_url, on_a_bench, suite_credential
+from .bench import CLOSE_REPLY, Bench, base_url, on_a_bench, suite_credential
 from .instruments import SPEECHES, Speech, speaking
+from .limits import in_time
 from .subject import Subject, described, promise
 
 UNKNOWN = {"x_conformance": {"deep": [1e2, "世界", None, {"a": False}]}, "x_flag": 0}
@@ -134,7 +135,7 @@ class AnswerChecks(Subject):
             first = b""
         promise(bool(first), "the first chunk of a stream must arrive before the last is sent: it was held back")
         arrived.set()
-        await reply.aclose()
+        await in_time(reply.aclose(), CLOSE_REPLY)
 
     @on_a_bench
     async def test_aclose_hangs_up(self, bench: Bench) -> None:
@@ -146,7 +147,7 @@ class AnswerChecks(Subject):
             if read:
                 with contextlib.suppress(TimeoutError):  # told by test_stream_begins_before_it_ends
                     await asyncio.wait_for(anext(reply.chunks, b""), self.patience)
-            await reply.aclose()
+            await in_time(reply.aclose(), CLOSE_REPLY)
             try:
                 await asyncio.wait_for(gone.wait(), self.patience)
             except TimeoutError:
@@ -157,9 +158,9 @@ class AnswerChecks(Subject):
     async def test_aclose_may_be_called_twice(self, bench: Bench) -> None:
         """Who closes need not know who has closed."""
         reply = await bench.answered(bench.call(stream=True))
-        await reply.aclose()
+        await in_time(reply.aclose(), CLOSE_REPLY)
         try:
-            await reply.aclose()
+            await in_time(reply.aclose(), CLOSE_REPLY)
         except Exception as error:
             raise AssertionError(
                 f"`UpstreamReply.aclose()` must be safe to call twice, and raised {described(error)}"
@@ -241,7 +242,7 @@ class ModelsChecks(Subject):
             return bench.credential
 
         try:
-            found = await bench.connector.models(credential)
+            found = await in_time(bench.connector.models(credential), "`models()`")
         except ConnectorError:
             return
         except Exception as error:

@@ -9,10 +9,12 @@ import traceback
 from collections.abc import Iterable, Iterator
 from email.utils import formatdate
 
+from ...connectors import UpstreamReply
 from ...credentials import Credential, CredentialProvider
 from ...errors import ConnectorError, Kind
 from ..scripted import Exchange, Script
-from .bench import CREDENTIAL_SECRET, Bench, on_a_bench, suite_credential
+from .bench import CLOSE_REPLY, CREDENTIAL_SECRET, READ, SEND, Bench, on_a_bench, suite_credential
+from .limits import in_time
 from .subject import Subject, configured_secrets, described, promise
 
 KINDS_BY_STATUS: dict[int, Kind] = {
@@ -98,7 +100,7 @@ class FailureChecks(Subject):
             call = bench.call(credential=suite_credential(url))
             connector = self.connector(self.instance(bench.wire, bench.instance.home, url))
             try:
-                reply = await connector.send(call)
+                reply = await in_time(connector.send(call), SEND)
             except ConnectorError as error:
                 kind = error.kind
             except Exception as error:
@@ -107,7 +109,7 @@ class FailureChecks(Subject):
                     f"and raised {described(error)}"
                 ) from error
             else:
-                await reply.aclose()
+                await in_time(reply.aclose(), CLOSE_REPLY)
                 raise AssertionError("where nobody listens `send()` must raise `ConnectorError`, and returned")
         promise(kind == "unavailable", f"where nobody listens the kind must be `unavailable`, not `{kind}`")
 
@@ -122,8 +124,7 @@ class FailureChecks(Subject):
         bench.upstream.script = cut
         reply = await bench.answered(bench.call(stream=True))
         try:
-            async for _ in reply.chunks:
-                pass
+            await in_time(_read(reply), READ)
         except ConnectorError as error:
             promise(
                 error.kind == "protocol", f"a stream that is cut off must be of kind `protocol`, not `{error.kind}`"
@@ -135,7 +136,12 @@ class FailureChecks(Subject):
         else:
             raise AssertionError("a stream that is cut off must raise `ConnectorError`, and ended as if it were whole")
         finally:
-            await reply.aclose()
+            await in_time(reply.aclose(), CLOSE_REPLY)
+
+
+async def _read(reply: UpstreamReply) -> None:
+    async for _ in reply.chunks:
+        pass
 
 
 @contextlib.contextmanager
@@ -164,7 +170,7 @@ class SecretChecks(Subject):
             return bench.credential
 
         try:
-            await bench.connector.models(credential)
+            await in_time(bench.connector.models(credential), "`models()`")
         except Exception as error:
             promise(
                 not _shown(_all_of(error), bench.credential.secrets()),
@@ -206,7 +212,7 @@ class SecretChecks(Subject):
 
 async def _credential_of(provider: CredentialProvider) -> Credential | None:
     try:
-        found = await provider.get()
+        found = await in_time(provider.get(), "`credentials().get()`")
     except Exception:
         return None  # told by test_credentials_are_got
     return found if isinstance(found, Credential) else None

@@ -103,7 +103,9 @@ def _broken(subject: Subject, check: str) -> str:
             test(**given)
         except AssertionError as error:
             return str(error) or "an assertion without words failed"
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also `SystemExit` and a `CancelledError` of its own: the other checks go on
             return f"the check could not be finished, because the connector raised {described(error)}"
     return ""
 

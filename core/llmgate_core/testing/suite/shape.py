@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import sys
@@ -23,7 +24,8 @@ from ...plugins import settings_type
 from ...presets import faults_of, preset_name
 from ...retry import RetryPolicy
 from ...settings import decode, json_schema
-from .bench import Bench, close_quietly, on_a_bench
+from .bench import CLOSE, Bench, close_quietly, on_a_bench
+from .limits import Hung, in_time
 from .subject import NOWHERE, Subject, described, promise, told
 
 METHODS = ("check", "credentials", "retry", "send", "models", "aclose")
@@ -157,14 +159,27 @@ class ConstructionChecks(Subject):
         """`aclose` is called after a failed start too."""
 
         async def run() -> None:
-            await self.connector(self.instance(Untouchable(), tmp_path)).aclose()
+            await in_time(self.connector(self.instance(Untouchable(), tmp_path)).aclose(), CLOSE)
 
         try:
             asyncio.run(run())
+        except Hung as hung:
+            raise AssertionError(str(hung)) from None
         except Exception as error:
             raise AssertionError(
                 f"`aclose()` must work for a connector that was never used, and raised {described(error)}"
             ) from error
+
+    @on_a_bench
+    async def test_closing_twice(self, bench: Bench) -> None:
+        """A connector that was used can be closed, and who closes need not know who has closed."""
+        with contextlib.suppress(Exception):  # told by the other checks
+            await bench.read(bench.call())
+        for words in ("must close a connector that was used", "must be safe to call twice"):
+            try:
+                await in_time(bench.connector.aclose(), CLOSE)
+            except Exception as error:
+                raise AssertionError(f"`aclose()` {words}, and raised {described(error)}") from error
 
 
 class Untouchable:
@@ -220,7 +235,7 @@ class CredentialChecks(Subject):
         """`get` gives a credential under the suite's settings."""
         provider = bench.connector.credentials()
         try:
-            found = await provider.get()
+            found = await in_time(provider.get(), "`credentials().get()`")
         except Exception as error:
             raise AssertionError(
                 "`credentials().get()` must give a credential under the suite's settings "
@@ -247,12 +262,14 @@ class CredentialChecks(Subject):
         async def run() -> None:
             connector = self.connector(bare)
             try:
-                await connector.credentials().get()
+                await in_time(connector.credentials().get(), "`credentials().get()`")
             finally:
                 await close_quietly(connector)
 
         try:
             asyncio.run(run())
+        except Hung as hung:
+            raise AssertionError(str(hung)) from None
         except Exception as error:
             promise(
                 isinstance(error, ConnectorError) and error.kind == "auth",
