@@ -198,7 +198,7 @@ class Connector(Protocol):
         """
 
     async def aclose(self) -> None:
-        """Releases what the connector itself holds; called once, also after a failed start."""
+        """Releases what the connector itself holds, also after a failed start; a second call does nothing."""
 
 
 @dataclass(frozen=True)
