@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.sites import CONNECTOR
 
 from llmgate_core import device_flow
 from llmgate_core.cli import StartRefused, main
@@ -144,19 +145,7 @@ def extras(folder: Path) -> Section:
 
 # --- plugins ---------------------------------------------------------------------------------------------------------
 
-HOOK = """
-from llmgate_core import OpenAICompatible, hookimpl
-
-LLMGATE_PLUGIN_API = 1
-
-class Acme(OpenAICompatible):
-    name = "acme"
-    settings: None
-
-@hookimpl
-def llmgate_register_connectors():
-    return Acme
-"""
+HOOK = textwrap.dedent(CONNECTOR)
 
 PLUGIN_FILES = {
     "a dependency is missing": "import frobnicate_sdk",
@@ -205,7 +194,7 @@ ALLOWED: dict[str, list[AllowedPlugin | str]] = {
 def installations() -> Section:
     """What `llmgate install` and `uninstall` refuse before they call anybody."""
     here = Environment("/env/bin/python")
-    for what in ("llmgate", "llmgate-core>=0.2", "--index-url=x"):
+    for what in ("llmgate", "llmgate-core>=0.2", "--target=x"):
         yield what, raised(partial(install_command, here, [what], Path("constraints.txt")), StartRefused)
     environments = {
         "the operating system's Python": Environment("/usr/bin/python3", is_managed=True),

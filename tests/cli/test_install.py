@@ -92,7 +92,7 @@ def test_core_is_no_plugin(what: str) -> None:
     )
 
 
-@pytest.mark.parametrize("what", ["--index-url=https://x.example", "-r"])
+@pytest.mark.parametrize("what", ["--target=/elsewhere", "-r"])
 def test_flags_of_pip_are_no_plugins(what: str) -> None:
     assert "is not the name of a plugin" in refused(lambda: install_command(HERE, [what], PINNED))
 
