@@ -24,8 +24,8 @@ demo: $(VENV)/installed
 	$(BIN)/llmgate serve --demo
 
 test: $(VENV)/developer
-	@# Three for two cores: many tests wait more than they compute.
-	$(BIN)/python -m pytest -n 3
+	@# Three for two cores: many tests wait more than they compute. By file, as its tests share what is slow to make.
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 # Real coding agents; see CONTRIBUTING.md. Needs Node.js 20 or newer, with npm.
 agents: $(VENV)/developer

@@ -402,7 +402,7 @@ GOOD = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "hi
 
 def failing(status: int, message: str, **fields: Any) -> Callable[[Exchange], Any]:
     async def script(exchange: Exchange) -> None:
-        headers = {**JSON, "retry-after": "7"} if status == 429 else JSON
+        headers = {**JSON, "retry-after": "0"} if status == 429 else JSON
         await exchange.reply(status, {"error": {"message": message, **fields}}, headers)
 
     return script
@@ -523,26 +523,26 @@ UNREADABLE: dict[str, bytes] = {
 
 
 def unreadable(gateway: GatewayFactory) -> list[tuple[str, str]]:
-    said: list[tuple[str, str]] = []
-
     async def never(exchange: Exchange) -> None:
         raise AssertionError("none of these may go up")
 
-    async def ask() -> None:
-        async with gateway(never) as running, asyncio.timeout(20):
-            for name, sent in UNREADABLE.items():
-                reader, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rsplit(":", 1)[1]))
-                writer.write(sent.replace(b"%b", MARKER.encode()))
-                if "breaks off" in name:
-                    writer.write_eof()
-                head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-                writer.close()
-                await writer.wait_closed()
-                error = json.loads(body)["error"]
-                said.append((name, f"{error['message']}\n(HTTP {head.split()[1].decode()}, {error['code']})"))
+    async def ask(port: int, name: str, sent: bytes) -> tuple[str, str]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent.replace(b"%b", MARKER.encode()))
+        if "breaks off" in name:
+            writer.write_eof()
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+        error = json.loads(body)["error"]
+        return name, f"{error['message']}\n(HTTP {head.split()[1].decode()}, {error['code']})"
 
-    asyncio.run(ask())
-    return said
+    async def ask_all() -> list[tuple[str, str]]:
+        async with gateway(never) as running, asyncio.timeout(20):
+            port = int(running.url.rsplit(":", 1)[1])
+            return await asyncio.gather(*(ask(port, name, sent) for name, sent in UNREADABLE.items()))
+
+    return asyncio.run(ask_all())
 
 
 def kinds() -> Section:

@@ -225,13 +225,20 @@ class Environment:
         return done([str(self.scripts / "python"), *arguments], cwd)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
-def test_a_plugin_comes_and_goes_with_pip(built: Mapping[str, Built], tmp_path: Path) -> None:
-    environment = Environment(tmp_path)
-    config = tmp_path / "gateway.yaml"
+@pytest.fixture(scope="module")
+def environment(built: Mapping[str, Built], tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """With llmgate's core from its wheel; each test leaves as it was what commands there are."""
+    if os.name == "nt":
+        pytest.skip("symbolic links need a privilege there")
+    made = Environment(tmp_path_factory.mktemp("fresh"))
+    made.install(built["llmgate-core"].wheel)
+    return made
+
+
+def test_a_plugin_comes_and_goes_with_pip(environment: Environment, built: Mapping[str, Built]) -> None:
+    config = environment.folder / "gateway.yaml"
     config.write_text("# a gateway\nbackends:\n  qwen-oauth: {}\n")
 
-    environment.install(built["llmgate-core"].wheel)
     core_alone = environment.llmgate("plugins")
     assert core_alone.returncode == 0, core_alone.stderr
     assert "openai-compatible" in core_alone.stdout
@@ -257,17 +264,13 @@ def test_a_plugin_comes_and_goes_with_pip(built: Mapping[str, Built], tmp_path: 
     assert "qwen" not in environment.llmgate("serve", "--help").stdout
 
 
-@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
-def test_what_plugin_new_writes_passes_its_own_tests_and_type_check_at_once(
-    built: Mapping[str, Built], tmp_path: Path
-) -> None:
-    environment, package = Environment(tmp_path), tmp_path / "llmgate-acme-cloud"
-    environment.install(built["llmgate-core"].wheel)
+def test_what_plugin_new_writes_passes_its_own_tests_and_type_check_at_once(environment: Environment) -> None:
+    package = environment.folder / "llmgate-acme-cloud"
     made = environment.llmgate("plugin", "new", "acme-cloud")
     assert made.returncode == 0, made.stderr
 
-    environment.python("-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path), cwd=package)
-    (wheel,) = tmp_path.glob("llmgate_acme_cloud-0.1.0-*.whl")
+    environment.python("-m", "hatchling", "build", "-t", "wheel", "-d", str(environment.folder), cwd=package)
+    (wheel,) = environment.folder.glob("llmgate_acme_cloud-0.1.0-*.whl")
     environment.install(wheel)
     assert "ok   acme-cloud  llmgate-acme-cloud 0.1.0" in environment.llmgate("plugins").stdout
     tried = environment.llmgate("plugin", "test", "acme-cloud")
@@ -276,6 +279,7 @@ def test_what_plugin_new_writes_passes_its_own_tests_and_type_check_at_once(
     told = environment.python("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", cwd=package)
     assert re.search(r"^\d+ passed", told, re.MULTILINE), told
     assert "Success: no issues found in 3 source files" in environment.python("-m", "mypy", cwd=package)
+    environment.pip("uninstall", "--quiet", "--yes", "llmgate-acme-cloud")
 
 
 def without_times(told: str) -> str:
@@ -325,11 +329,8 @@ def llmgate_register_connectors():
 """
 
 
-@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
-def test_a_plugin_comes_and_goes_with_llmgate(built: Mapping[str, Built], tmp_path: Path) -> None:
+def test_a_plugin_comes_and_goes_with_llmgate(environment: Environment, tmp_path: Path) -> None:
     """From an index that is a folder, so that no network is needed."""
-    environment = Environment(tmp_path)
-    environment.install(built["llmgate-core"].wheel)
     environment.borrow_pip()
     index = tmp_path / "index"
     index.mkdir()
