@@ -204,7 +204,7 @@ def test_plugins_use_the_public_names_only() -> None:
     wrong = []
     for path in (path for path in PLUGIN_MODULES if "tests" not in path.parts):
         home = path.relative_to(PLUGINS).parts[0]
-        simulator = "simulator" in path.as_posix()
+        for_tests = any(word in path.as_posix() for word in ("simulator", "conformance"))
         for line, name in imports(path, package_of(path, PLUGINS / home)):
             if name.partition(".")[0] != "llmgate_core":
                 continue
@@ -212,8 +212,8 @@ def test_plugins_use_the_public_names_only() -> None:
             module = name.rpartition(".")[0]
             if module not in ("llmgate_core", "llmgate_core.testing"):
                 wrong.append(told(path, line, f"`{name}` is not public"))
-            elif "llmgate_core.testing" in (name, module) and not simulator:
-                wrong.append(told(path, line, "`llmgate_core.testing` is for simulators and tests"))
+            elif "llmgate_core.testing" in (name, module) and not for_tests:
+                wrong.append(told(path, line, "`llmgate_core.testing` is for simulators, suites and tests"))
     assert not wrong, "\n".join(wrong)
 
 

@@ -247,6 +247,8 @@ def test_a_plugin_comes_and_goes_with_pip(environment: Environment, built: Mappi
     environment.install(built["llmgate-qwen-oauth"].wheel)
     version = project("llmgate-qwen-oauth")["project"]["version"]
     assert f"ok   qwen-oauth  llmgate-qwen-oauth {version}" in environment.llmgate("plugins").stdout
+    tried = environment.llmgate("plugin", "test", "qwen-oauth")
+    assert (tried.returncode, "no promise is broken" in tried.stdout) == (0, True), tried.stdout
     ready = environment.llmgate("check", "--config", str(config))
     assert ready.returncode == 0, ready.stderr
     assert "the configuration can be served" in ready.stdout

@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import httpx
 import pytest
+from tests.ports import closed_port
 
 from llmgate_core.connectors import HttpReply
 from llmgate_core.errors import ConnectorError
@@ -83,9 +84,8 @@ async def forever(exchange: Exchange) -> None:
 
 
 def test_a_refused_connection() -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        port = listener.getsockname()[1]
-    error = failure_at(f"http://127.0.0.1:{port}/v1")
+    with closed_port() as port:
+        error = failure_at(f"http://127.0.0.1:{port}/v1")
     assert error.kind == "unavailable"
     assert str(port) in error.message
     assert "refused" in error.message

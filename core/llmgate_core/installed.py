@@ -11,6 +11,7 @@ from importlib.metadata import Distribution, EntryPoint, PackagePath, entry_poin
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from .settings import Meta
 
@@ -97,8 +98,15 @@ def _is_editable(told: dict[str, Any]) -> bool:
     return isinstance(info, dict) and info.get("editable") is True
 
 
+def editable_folder(found: Distribution | None) -> Path | None:
+    """The folder of a project that is installed so that its changes take effect at once; None for any other."""
+    told = _direct_url(found)
+    url = told.get("url")
+    return Path(_path(url)) if _is_editable(told) and isinstance(url, str) else None
+
+
 def _path(url: str) -> str:
-    return url.removeprefix("file://")
+    return url2pathname(url.removeprefix("file://"))
 
 
 def _without_user(url: str) -> str:

@@ -66,6 +66,16 @@ def look_at(innermost: FrameType | None) -> Seen | None:
     return Seen(_place(frames, package), request, backend.name, backend.connector.name)
 
 
+def standing(thread: int, package: str) -> str:
+    """File, line and function at which a thread stands: the innermost of `package`, else the innermost of all but
+    Python's own library; empty where there is none."""
+    frames, frame = [], sys._current_frames().get(thread)
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    return _place(frames, package) if any(map(_is_own, frames)) else ""
+
+
 def _of_task(innermost: FrameType | None) -> Iterator[FrameType]:
     """From the code that runs outwards to where the loop called it; nothing if that is the loop itself."""
     frames: list[FrameType] = []

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.ports import closed_port
 
 from llmgate_core.testing import Exchange, ScriptedUpstream
 
@@ -31,10 +31,10 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 
 
 @pytest.fixture
-def port() -> str:
-    """One that nobody has."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return str(listener.getsockname()[1])
+def port() -> Iterator[str]:
+    """One that refuses connections."""
+    with closed_port() as closed:
+        yield str(closed)
 
 
 async def lists(exchange: Exchange) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from llmgate_core.testing.suite import limits
+
 if TYPE_CHECKING:
     from tests.cli.conftest import Ended, Run, Write
     from tests.sites import Site
@@ -164,17 +166,72 @@ def test_an_option_that_is_no_pair_is_refused_without_repeating_it(run: Run, wri
 def test_what_is_installed_is_found_by_connector_or_distribution(run: Run, named: str) -> None:
     ended = run("plugin", "test", named, "--json")
     assert (ended.status, broken(ended)) == (0, {}), ended.out
-    assert [one["connector"] for one in ended.json()["connectors"]] == [
+    assert {one["connector"] for one in ended.json()["connectors"]} == {
         named.replace("_", "-").removeprefix("llmgate-")
-    ]
+    }
 
 
-def test_a_folders_own_suites_say_what_the_suite_must_know(run: Run) -> None:
-    without = run("plugin", "test", "qwen-oauth", "--json")
-    assert set(broken(without)) == {"test_use_is_allowed", "test_credentials_are_got"}
-    ended = run("plugin", "test", str(ROOT / "plugins" / "qwen_oauth"), "--json")
+@pytest.mark.parametrize("named", ["qwen-oauth", str(ROOT / "plugins" / "qwen_oauth")])
+def test_a_projects_own_suites_say_what_the_suite_must_know(run: Run, named: str) -> None:
+    """Also where it is named as an editable installation."""
+    ended = run("plugin", "test", named, "--json")
     assert (ended.status, broken(ended)) == (0, {})
     assert [one["suite"] for one in ended.json()["connectors"]] == ["TestQwenOAuth"]
+
+
+SUITE = """
+from llmgate_core.testing import ConnectorSuite
+from . import Acme
+
+
+class TestAcme(ConnectorSuite):
+    connector = Acme
+    extra = {"ready": True}
+"""
+
+
+def test_a_suite_comes_with_the_package_where_it_is_its_module_conformance(run: Run, site: Site) -> None:
+    package = site.folder / "acme_with_suite"
+    package.mkdir()
+    (package / "__init__.py").write_text(FILE)
+    site.distribution("llmgate-acme", {"acme": package.name})
+    bare = run("plugin", "test", "acme")
+    assert bare.status == 1
+    assert "1 promise broken" in bare.out
+    assert bare.out.endswith("in tests/test_conformance.py of its folder, or in its module `conformance`.\n")
+    (package / "conformance.py").write_text(SUITE)
+    ended = run("plugin", "test", "acme", "--json")
+    assert (ended.status, broken(ended)) == (0, {})
+    assert [one["suite"] for one in ended.json()["connectors"]] == ["TestAcme"]
+
+
+def test_a_suite_that_cannot_be_imported_is_told(run: Run, site: Site) -> None:
+    package = site.folder / "acme_with_broken_suite"
+    package.mkdir()
+    (package / "__init__.py").write_text(FILE)
+    (package / "conformance.py").write_text("import no_such_module")
+    site.distribution("llmgate-acme", {"acme": package.name})
+    ended = run("plugin", "test", "acme")
+    assert ended.status == 2
+    assert re.search(
+        r"^llmgate: `acme_with_broken_suite.conformance` cannot be imported: ModuleNotFoundError.*:1\)$", ended.err
+    )
+
+
+def test_a_connector_that_blocks_does_not_stop_the_run_for_ever(
+    run: Run, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BLOCKED_SECONDS", 0.5)
+    blocks = "    async def send(self, call):\n        import time; time.sleep(2)\n\n    def credentials(self):"
+    write(
+        FILE.replace("    def credentials(self):", blocks).replace("ready: bool = False", "ready: bool = True"), "a.py"
+    )
+    ended = run("plugin", "test", "a.py", "--json")
+    assert ended.status == 1
+    [(check, told)] = broken(ended).items()
+    assert check == "test_closing_twice", "the first that asks for anything"
+    assert re.search(r"must not block .* after 0\.5 s it still stood at \S*a\.py:\d+ in `send`", told)
+    assert ended.json()["connectors"][0]["promises"][-1]["check"] == check, "what comes after is not tried"
 
 
 PROJECT = '[project]\nname = "llmgate-acme"\n[project.entry-points.llmgate]\nacme = "acme_of_a_project"\n'

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.ports import closed_port
 
 from llmgate_core.diagnosis.gateway import Expected, Heard, listen_to, look_at
 from llmgate_core.testing import Exchange, ScriptedUpstream
@@ -129,6 +129,5 @@ def test_what_does_not_speak_http() -> None:
 
 
 def test_a_port_that_nobody_has() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    assert asyncio.run(listen_to(f"http://127.0.0.1:{port}", "/state", None)).trouble == "refused"
+    with closed_port() as port:
+        assert asyncio.run(listen_to(f"http://127.0.0.1:{port}", "/state", None)).trouble == "refused"

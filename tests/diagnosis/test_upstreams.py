@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from pathlib import Path
 
 import pytest
+from tests.ports import closed_port
 
 from llmgate_core.backends import World
 from llmgate_core.config import BackendConfig, GatewayConfig
@@ -80,9 +80,8 @@ def test_offline_nobody_is_asked() -> None:
 
 
 def test_a_port_that_nobody_has() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    [found] = look_at(asked(f"http://127.0.0.1:{port}"))
+    with closed_port() as port:
+        [found] = look_at(asked(f"http://127.0.0.1:{port}"))
     assert (found.level, found.what) == ("fail", f"cannot be reached: 127.0.0.1:{port}: connection refused")
     assert found.where == f"openai-compatible.default at http://127.0.0.1:{port}/v1/models"
     assert "start the server there" in found.next
@@ -106,10 +105,9 @@ def test_tls_where_there_is_none() -> None:
 
 
 def test_a_proxy_that_is_not_there() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    environ = {"KEY": KEY, "HTTP_PROXY": f"http://127.0.0.1:{port}"}
-    [found] = look_at(asked("http://upstream.example", environ=environ))
+    with closed_port() as port:
+        environ = {"KEY": KEY, "HTTP_PROXY": f"http://127.0.0.1:{port}"}
+        [found] = look_at(asked("http://upstream.example", environ=environ))
     assert found.level == "fail"
     assert "the proxy from the environment" in found.what
     assert "NO_PROXY" in found.next

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.ports import closed_port
 
 from llmgate_core import plugins as plugin_loading
 from llmgate_core.app import create_app
@@ -229,8 +229,8 @@ class Watched:
 
 
 @asynccontextmanager
-async def deaf_port() -> AsyncIterator[int]:
-    """A port of a server that does not understand TLS."""
+async def dead_ports() -> AsyncIterator[dict[str, int]]:
+    """A `closed` port that refuses connections, and a `deaf` one of a server that does not understand TLS."""
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
@@ -238,13 +238,9 @@ async def deaf_port() -> AsyncIterator[int]:
         writer.close()
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
-
-
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+    with closed_port() as closed:
+        async with server:
+            yield {"closed": closed, "deaf": server.sockets[0].getsockname()[1]}
 
 
 async def tried(
@@ -258,8 +254,8 @@ async def tried(
 ) -> Cell:
     """The last of some requests to a gateway of its own, whose backend `a` has this fault."""
     script = Watched(silent if isinstance(fault, str) else fault)
-    async with ScriptedUpstream(script) as faulty, ScriptedUpstream(good) as other, deaf_port() as deaf:
-        url = fault.format(closed=closed_port(), deaf=deaf) if isinstance(fault, str) else f"{faulty.url}/v1"
+    async with ScriptedUpstream(script) as faulty, ScriptedUpstream(good) as other, dead_ports() as dead:
+        url = fault.format(**dead) if isinstance(fault, str) else f"{faulty.url}/v1"
         config = GatewayConfig(
             backends=tuple(
                 BackendConfig("openai-compatible", name, alias=name, extra={"base_url": where})

@@ -123,8 +123,8 @@ def test(
 ) -> None:
     """Try whether the connectors of PACKAGE keep what every connector promises. No provider is asked.
 
-    PACKAGE is a connector's name, a distribution, a .py file, or a package's folder. A folder's own suites in
-    tests/test_conformance.py are used; otherwise secrets that the settings take from variables are made up.
+    PACKAGE is a connector's name, a distribution, a .py file, or a package's folder. The package's own suites are used,
+    in tests/test_conformance.py or its module `conformance`; secrets that nobody sets are made up.
 
     Ends with status 1 if a promise is broken, 2 if nothing could be tried.
     """
@@ -134,19 +134,31 @@ def test(
     setup = Setup(extra, environ, model)
     told: list[dict[str, Any]] = []
     with find(package) as target:
-        for suite in target.suites:
+        for suite in (*target.own, *target.bare):
             rows = rows_of(set_up(suite, setup))
-            title = f"{suite.connector.name}, {target.origin}"
+            name, is_bare = suite.connector.name, suite in target.bare
             if as_json:
-                told.append({"connector": suite.connector.name, "suite": suite.__name__, "promises": list(rows)})
+                told.append({"connector": name, "suite": None if is_bare else suite.__name__, "promises": list(rows)})
             else:
                 from ..report import print_promises
 
-                told.append({"promises": print_promises(title, rows)})
+                told.append({"promises": print_promises(f"{name}, {target.origin}", rows)})
+                if is_bare and _is_broken(told[-1]):
+                    click.echo(BARE)
     if as_json:
         click.echo(json.dumps({"package": target.origin, "connectors": told}, indent=2, ensure_ascii=False))
-    if any(row["broken"] for one in told for row in one["promises"]):
+    if any(map(_is_broken, told)):
         ctx.exit(EXIT_FAILED)
+
+
+BARE = """
+The suite knew no more of this connector than its class. What is broken may be what it was not told: a setting, a
+variable, a file, or an upstream that speaks in a form of its own. Options say the first two; a suite of the package's
+own says all, in tests/test_conformance.py of its folder, or in its module `conformance`."""
+
+
+def _is_broken(told: Mapping[str, Any]) -> bool:
+    return any(row["broken"] for row in told["promises"])
 
 
 def rows_of(suite: type[ConnectorSuite]) -> Iterator[Row]:

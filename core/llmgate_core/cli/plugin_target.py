@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from importlib import import_module
 from importlib.metadata import EntryPoint
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PluginError
-from ..installed import GROUP, normal
+from ..installed import GROUP, editable_folder, normal
 from ..plugins import BUILTIN, Installed, Loaded, discover, load, load_one, place
 from ..settings import did_you_mean
 
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     from ..testing import ConnectorSuite
 
 SUITE_FILE = Path("tests", "test_conformance.py")
-"""Where a package's own suites say what the conformance suite must know; `llmgate plugin new` writes it."""
+"""Where a project's own suites say what the conformance suite must know; `llmgate plugin new` writes it."""
+SUITE_MODULE = "conformance"
+"""The module of a package where they may be instead, so that whoever installs the package has them."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,13 @@ class Target:
 
     Args:
         origin: where it comes from, in words.
-        suites: one for each connector, or as many as its package has.
+        own: suites that the package brings.
+        bare: of each connector that none of them tries, the suite that knows no more than the class.
     """
 
     origin: str
-    suites: tuple[type[ConnectorSuite], ...]
+    own: tuple[type[ConnectorSuite], ...]
+    bare: tuple[type[ConnectorSuite], ...]
 
 
 @contextmanager
@@ -47,7 +53,9 @@ def find(named: str) -> Iterator[Target]:
     """
     path, plugins = Path(named), installed(named)
     if plugins:
-        yield _target(plugins, named)
+        folder = editable_folder(plugins[0].plugin.metadata)
+        with _importable(*([folder] if folder else [])):
+            yield _target(plugins, named, folder)
     elif path.is_dir():
         with _importable(path, path / "src", path.parent):
             yield _of_folder(path)
@@ -79,8 +87,8 @@ def _nothing(named: str) -> str:
     return f"no plugin `{named}` is installed, and there is no such file or folder; {hint}"
 
 
-def _target(plugins: Sequence[Loaded], named: str, own: Sequence[type[ConnectorSuite]] = ()) -> Target:
-    """The connectors of some plugins; those that no suite of `own` tries get one that knows nothing of them."""
+def _target(plugins: Sequence[Loaded], named: str, folder: Path | None = None) -> Target:
+    """The connectors of some plugins, and the suites that these have; in `folder` lies their project."""
     from ..testing.suite.outcomes import suite_of
 
     for one in plugins:
@@ -92,9 +100,10 @@ def _target(plugins: Sequence[Loaded], named: str, own: Sequence[type[ConnectorS
         connectors = [cls for cls in connectors if cls.name == named]
     if not connectors:
         raise PluginError(f"`{named}` brings no connector, and the conformance suite is for connectors only")
+    own = own_suites(plugins, folder)
     tried = {suite.connector.name for suite in own}
-    others = tuple(suite_of(cls) for cls in connectors if cls.name not in tried)
-    return Target(_origin(plugins[0].plugin), (*own, *others))
+    bare = tuple(suite_of(cls) for cls in connectors if cls.name not in tried)
+    return Target(_origin(plugins[0].plugin), own, bare)
 
 
 def _origin(plugin: Installed) -> str:
@@ -107,8 +116,7 @@ def _origin(plugin: Installed) -> str:
 def _of_folder(folder: Path) -> Target:
     """A project with a `pyproject.toml`, or a package alone."""
     plugins = [load_one(plugin) for plugin in _declared(folder)]
-    file = folder / SUITE_FILE
-    found = _target(plugins, str(folder), own_suites(file) if file.is_file() else ())
+    found = _target(plugins, str(folder), folder)
     return replace(found, origin=f"{found.origin} in {folder}") if plugins[0].plugin.entry_point else found
 
 
@@ -131,31 +139,6 @@ def _declared(folder: Path) -> Iterable[Installed]:
     ]
 
 
-def own_suites(file: Path) -> Sequence[type[ConnectorSuite]]:
-    """The suites of a test file, in its order."""
-    from ..testing import ConnectorSuite
-
-    module = _imported(file)
-    return [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, ConnectorSuite) and hasattr(value, "connector")
-    ]
-
-
-def _imported(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"llmgate_tests_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"`{file}` is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look for their module there
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise PluginError(f"`{file}` cannot be imported: {type(error).__name__}: {error}{place(error)}") from None
-    return module
-
-
 @contextmanager
 def _importable(*folders: Path) -> Iterator[None]:
     """Lets Python find modules in these folders first: also those that are imported while a connector is tried."""
@@ -165,3 +148,45 @@ def _importable(*folders: Path) -> Iterator[None]:
         yield
     finally:
         sys.path[:] = before
+
+
+# --- suites that a package brings -------------------------------------------------------------------------------------
+
+
+def own_suites(plugins: Sequence[Loaded], folder: Path | None) -> tuple[type[ConnectorSuite], ...]:
+    """Those of its project's tests, else those of the package's module `conformance`; in their order."""
+    from ..testing import ConnectorSuite
+
+    return tuple(
+        value
+        for module in _suite_modules(plugins, folder)
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, ConnectorSuite) and hasattr(value, "connector")
+    )
+
+
+def _suite_modules(plugins: Sequence[Loaded], folder: Path | None) -> Iterator[ModuleType]:
+    if folder and (file := folder / SUITE_FILE).is_file():
+        yield _imported(str(file), lambda: _module_of(file))
+        return
+    for package in (one.plugin.target.partition(":")[0] for one in plugins):
+        name = f"{package}.{SUITE_MODULE}"
+        if hasattr(sys.modules.get(package), "__path__") and find_spec(name):
+            yield _imported(name, partial(import_module, name))
+
+
+def _module_of(file: Path) -> ModuleType:
+    spec = spec_from_file_location(f"llmgate_tests_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise ImportError("it is no Python file")
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look for their module there
+    spec.loader.exec_module(module)
+    return module
+
+
+def _imported(named: str, load: Callable[[], ModuleType]) -> ModuleType:
+    try:
+        return load()
+    except Exception as error:
+        raise PluginError(f"`{named}` cannot be imported: {type(error).__name__}: {error}{place(error)}") from None

@@ -56,10 +56,18 @@ def slowed(call: Callable[..., Any], source: random.Random) -> Callable[..., Any
     def slow(*args: Any, **options: Any) -> Any:
         time.sleep(source.uniform(0, SLOW_SECONDS))
         result = call(*args, **options)
+        if str(args[1]).endswith(".taken"):
+            leave_evidence(Path(args[1]))
         time.sleep(source.uniform(0, SLOW_SECONDS))
         return result
 
     return slow
+
+
+def leave_evidence(taken: Path) -> None:
+    """A second name for a lock that an llmgate has in its hands: it may be killed before it has put it back."""
+    evidence = taken.with_name(f"oauth_creds.lock.taken.{uuid.uuid4()}")
+    evidence.write_bytes(taken.read_bytes())
 
 
 class Llmgate:
@@ -155,7 +163,10 @@ class QwenCli:
         raise ValueError("LOCK_TIMEOUT")
 
     async def _break_stale(self) -> bool:
-        """Renames what lies there, without a second look; the looks here are for the report alone."""
+        """Renames what lies there, without a second look; the looks here are for the report alone.
+
+        A lock that may have been somebody's stays, as evidence: who took it may be killed before he can say so.
+        """
         try:
             judged, modified = self._lock.read_text(), self._lock.stat().st_mtime
             if time.time() - modified <= self._stale:
@@ -165,9 +176,10 @@ class QwenCli:
             self._lock.rename(aside)
         except FileNotFoundError:
             return True
-        if (got := aside.read_text()) != judged:
-            self._events.append(["took a live lock", got])
-        aside.unlink()
+        if judged and aside.read_text() == judged:
+            aside.unlink()
+        else:  # another's, or one whose owner had not come to write his name
+            aside.rename(self._lock.with_name(f"oauth_creds.lock.live.{uuid.uuid4()}"))
         return True
 
     def _release(self, mine: str) -> None:

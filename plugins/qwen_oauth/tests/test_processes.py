@@ -16,7 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ SLACK_SECONDS = 1.0
 
 REFRESH_SECONDS = 0.004
 LIVE_LOCK, DELETED = "took a live lock", "deleted the file"
+IN_HANDS = "had its live lock taken by an llmgate, to be put back"
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -153,10 +154,13 @@ class Party:
         return answer
 
     def kill(self) -> None:
-        """Its end, at once, wherever it is."""
+        """Its end, at once, wherever it is; afterwards it does nothing any more."""
         if self.killed is None:
             self.killed = time.monotonic()
             os.kill(self.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # whoever forked it has no use for its remains
+                while True:
+                    os.kill(self.pid, 0)
 
 
 @dataclass
@@ -247,11 +251,18 @@ class Town:
         return sorted(names - {"oauth_creds.llmgate.lock"})
 
     def left_aside(self) -> list[list[str]]:
-        """What a CLI had renamed when it was killed; if that was no dead CLI's lock, it tells as its report would."""
-        events, dead = [], [f"{party.pid:08x}" for party in self.all.values() if party.role == "cli" and party.killed]
-        for aside in self.path.parent.glob("oauth_creds.lock.stale.*"):
-            if not aside.read_text().startswith(tuple(dead)):
-                events.append([LIVE_LOCK, aside.read_text()])
+        """What was done with live locks, also by those who were killed over it."""
+        events = []
+        clis = [party for party in self.all.values() if party.role == "cli"]
+        dead, living = (
+            tuple(f"{one.pid:08x}" for one in clis if bool(one.killed) is killed) for killed in (True, False)
+        )
+        for aside in self.path.parent.glob("oauth_creds.lock.*.*"):
+            holder = aside.read_text()
+            if ".taken." in aside.name:
+                events += [[IN_HANDS, holder]] * holder.startswith(living)
+            elif ".live." in aside.name or not holder.startswith(dead):
+                events.append([LIVE_LOCK, holder])
             aside.unlink()
         return events
 
@@ -390,13 +401,16 @@ def reason_for(town: Town, round: Round, earlier: Asked, later: Asked) -> str | 
         return None if written else "killed between grant and write: the file still held the spent token"
     if any(event[0] == LIVE_LOCK for event in round.events):
         return "the Qwen CLI took a live lock"
+    among_clis = {town.all[asked.pid].role for asked in (earlier, later)} == {"cli"}
+    if among_clis and any(event[0] == IN_HANDS for event in round.events):
+        return "another Qwen CLI came before a lock was put back"
     return None
 
 
 def answer_faults(town: Town, round: Round) -> list[str]:
     """Errors where nobody was killed over a grant, and waits that are too long."""
     lost = any(asked.brought and town.all[asked.pid].killed is not None for asked in round.asked)
-    excused = lost or any(event[0] == LIVE_LOCK for event in round.events)
+    excused = lost or any(event[0] in (LIVE_LOCK, IN_HANDS) for event in round.events)
     wrong = []
     for party, answer in round.answers:
         if answer.get("message") == "LOCK_TIMEOUT" and party.role == "cli":

@@ -8,6 +8,8 @@ _STRIKE = "run what comes from outside through `Credential.strike()`; raise `fro
 _CLASSIFY = "begin `classify()` with `super().classify(...)`, and change only what your upstream's own codes refine"
 _SETTINGS = "give the suite settings that work: `extra` or `settings_for` in a test, `--extra KEY=VALUE` here"
 
+BLOCKED_ADVICE = "await what takes time; hand what blocks, such as `requests` or a driver, to `asyncio.to_thread()`"
+
 ADVICE = {
     "test_name": 'write `name = "acme"` in the class',
     "test_dialects": 'write `dialects = frozenset({"openai.chat"})` in the class',

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import queue
+import threading
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
+
+from ...stalls import standing
 
 T = TypeVar("T")
 
@@ -12,6 +16,8 @@ CALL_SECONDS = 5.0
 """How long one awaited call may take: nothing here is further away than the loopback interface."""
 CLOSING_SECONDS = 1.0
 """How long a check waits for the connector that it leaves behind; whether closing ends is for other checks to say."""
+BLOCKED_SECONDS = 20.0
+"""How long a whole check may take that no other limit ends, because the connector keeps its thread to itself."""
 
 
 class Hung(BaseException):
@@ -37,3 +43,25 @@ async def in_time(call: Awaitable[T], what: str, seconds: float | None = None) -
         if not limit.expired():
             raise  # the connector's own
         raise Hung(f"{what} must come to its end, and hung for {allowed:g} s") from None
+
+
+class BlockedError(Exception):
+    """A check that did not give its thread back. The message says where the thread stands."""
+
+
+def unblocked(check: Callable[[], T], package: str) -> T:
+    """What a check gives. It runs in a thread that can be left behind, as nothing else ends code that blocks.
+
+    Args:
+        package: the connector's, for the place.
+
+    Raises:
+        BlockedError: it took longer than `BLOCKED_SECONDS`.
+    """
+    found = queue.SimpleQueue[T]()
+    thread = threading.Thread(target=lambda: found.put(check()), daemon=True)
+    thread.start()
+    try:
+        return found.get(timeout=BLOCKED_SECONDS)
+    except queue.Empty:
+        raise BlockedError(standing(thread.ident or 0, package)) from None

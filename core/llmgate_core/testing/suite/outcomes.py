@@ -6,6 +6,7 @@ import inspect
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from ...connectors import Connector
 from ...plugins import settings_type
 from ...secret import Secret
 from ...settings import decode
-from . import ConnectorSuite
-from .advice import ADVICE
+from . import ConnectorSuite, limits
+from .advice import ADVICE, BLOCKED_ADVICE
 from .subject import NOWHERE, Subject, described
 
 MADE_UP_KEY = "conformance-key-2f9c1b04"
@@ -85,13 +86,25 @@ def _names(settings: Any) -> Iterator[str]:
 
 
 def outcomes(suite: type[ConnectorSuite]) -> Iterator[Outcome]:
-    """Tries one promise after the other, in the order of the contract."""
+    """Tries one promise after the other, in the order of the contract; a check that blocks is the last."""
+    package = suite.connector.__module__.partition(".")[0]
     for owner in ConnectorSuite.__bases__:
         for check in (name for name in vars(owner) if name.startswith("test_")):
             promise = check.removeprefix("test_").replace("_", " ")
             tried = Outcome(check, _words(owner), promise, _words(vars(owner)[check]))
-            broken = _broken(suite(), check)
+            try:
+                broken = limits.unblocked(partial(_broken, suite(), check), package)
+            except limits.BlockedError as blocked:
+                yield replace(tried, broken=_blocks(str(blocked)), advice=BLOCKED_ADVICE)
+                return
             yield replace(tried, broken=broken, advice=ADVICE.get(check, "")) if broken else tried
+
+
+def _blocks(where: str) -> str:
+    return (
+        f"a connector must not block the thread that it runs in, and after {limits.BLOCKED_SECONDS:g} s it still stood "
+        f"at {where}. The promises after this one were not tried"
+    )
 
 
 def _broken(subject: Subject, check: str) -> str:
@@ -103,8 +116,6 @@ def _broken(subject: Subject, check: str) -> str:
             test(**given)
         except AssertionError as error:
             return str(error) or "an assertion without words failed"
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:  # also `SystemExit` and a `CancelledError` of its own: the other checks go on
             return f"the check could not be finished, because the connector raised {described(error)}"
     return ""
