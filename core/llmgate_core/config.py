@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from .backend_sections import from_files, from_main_file, with_default_backend, without_doubles
 from .errors import ConfigError, Problem
+from .installed import discover, misfit
 from .rewrite_sections import GivenRewrites, advise_rewrites, with_given
 from .secret import Secret
 from .sections import (
@@ -227,4 +228,15 @@ def advise(backend: BackendConfig, settings: Any) -> list[Problem]:
         for entry in (dataclasses.fields(settings) if dataclasses.is_dataclass(settings) else ())
         if isinstance(value := getattr(settings, entry.name), Secret) and value.is_plain
         for told in [_REFERENCE if value.looks_like_reference else _PLAIN_KEY]
+    ]
+
+
+def advise_allowed(config: GatewayConfig) -> list[Problem]:
+    """What `llmgate check` says about entries of `plugins.allow` that fit nothing here."""
+    allowed, here = config.plugins.allow or (), discover()
+    told = [misfit(one if isinstance(one, str) else one.name, here) for one in allowed]
+    return [
+        config.problem(("plugins", "allow", at), f"`plugins.allow[{at}]`: {words}")
+        for at, words in enumerate(told)
+        if words
     ]

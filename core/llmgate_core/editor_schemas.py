@@ -19,14 +19,19 @@ SPELLINGS = ("type", "connector")
 """Keys that name a backend's connector."""
 
 
-def config_schema(extras: Mapping[str, Mapping[str, Any]]) -> Schema:
+def config_schema(
+    extras: Mapping[str, Mapping[str, Any]], policies: Mapping[str, Mapping[str, Any]] | None = None
+) -> Schema:
     """The schema of the main file.
 
     Args:
         extras: of each connector's `extra`, by the connector's name; applied where a backend's `type` says so, or its
             key where it has no `type`.
+        policies: of the settings of each policy that a plugin brings, by its name. Others are let through.
     """
     schema = json_schema(MainFile)
+    of_policies = schema["properties"]["plugins"]["properties"]["settings"]
+    of_policies["properties"] = {name: _of_policy(name, settings) for name, settings in (policies or {}).items()}
     backends = schema["properties"]["backends"]
     backends["properties"] = {name: {"$ref": f"#/$defs/backend.{name}"} for name in extras}
     backends["patternProperties"] = {
@@ -52,6 +57,11 @@ def instance_schema(name: str, extra: Mapping[str, Any]) -> Schema:
     described = {"description": _description(schema, "extra"), **_without_dialect(extra)}
     schema["properties"]["extra"] = described
     return schema
+
+
+def _of_policy(name: str, settings: Mapping[str, Any]) -> Schema:
+    described = {"description": f"Settings of the policy `{name}`.", **_without_dialect(settings)}
+    return described if settings.get("required") else described | {"type": ["object", "null"]}
 
 
 def _other_names(names: Collection[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from .settings import Meta
+from .settings import Meta, did_you_mean
 
 GROUP = "llmgate"
 
@@ -135,14 +135,22 @@ Allowed = Sequence[AllowedPlugin | str]
 """Distributions whose plugins may be imported; a name alone allows any version of it."""
 
 
+def is_listed(distribution: str, allowed: Allowed | None) -> bool:
+    """Whether plugins of a distribution may be imported, if its files are those that are meant."""
+    return allowed is None or any(normal(one.name) == normal(distribution) for one in _entries(allowed))
+
+
+def _entries(allowed: Allowed) -> list[AllowedPlugin]:
+    return [AllowedPlugin(one) if isinstance(one, str) else one for one in allowed]
+
+
 def refusal(plugin: Installed, allowed: Allowed | None) -> str:
     """Why a plugin may not be imported; empty when it may. None allows everything that is installed."""
     if allowed is None:
         return ""
-    entries = [AllowedPlugin(one) if isinstance(one, str) else one for one in allowed]
-    hashes = [one.sha256 for one in entries if normal(one.name) == normal(plugin.distribution)]
-    if not hashes:
+    if not is_listed(plugin.distribution, allowed):
         return "is not imported: its distribution is not in `plugins.allow`. Allow it there, or uninstall it"
+    hashes = [one.sha256 for one in _entries(allowed) if normal(one.name) == normal(plugin.distribution)]
     if None in hashes:
         return ""
     found = content_hash(plugin.metadata)
@@ -157,6 +165,15 @@ def refusal(plugin: Installed, allowed: Allowed | None) -> str:
             "`llmgate plugins --hashes` tells the new hash"
         )
     return ""
+
+
+def misfit(name: str, here: Sequence[Installed]) -> str:
+    """Why an entry of the list fits none of these plugins, and what was probably meant; empty where it fits one."""
+    distributions = {one.name: one.distribution for one in here}
+    if normal(name) in map(normal, distributions.values()):
+        return ""
+    meant = distributions.get(name) or did_you_mean(name, distributions.values())
+    return f"no plugin of a distribution `{name}` is installed" + (f"; did you mean `{meant}`?" if meant else "")
 
 
 INSTALLERS_OWN = ("INSTALLER", "RECORD", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json")

@@ -20,13 +20,14 @@ class _NoSettings:
     """The settings of a policy that has none."""
 
 
-def decode_policies(config: GatewayConfig, plugins: PluginSet) -> tuple[dict[type[Policy], Any], list[Problem]]:
-    """What each policy of a plugin is constructed with, None for one without settings; and every mistake in it.
+def brought_by_plugins(plugins: PluginSet) -> list[type[Policy]]:
+    """The policies that have settings there, if any; those of llmgate itself have sections of their own."""
+    return [cls for cls in plugins.policies if cls.__module__.partition(".")[0] != "llmgate_core"]
 
-    llmgate's own policies are left out: theirs stand in sections of their own.
-    """
-    given = config.plugins.settings
-    own = [cls for cls in plugins.policies if cls.__module__.partition(".")[0] != "llmgate_core"]
+
+def decode_policies(config: GatewayConfig, plugins: PluginSet) -> tuple[dict[type[Policy], Any], list[Problem]]:
+    """What each policy of a plugin is constructed with, None for one without settings; and every mistake in it."""
+    given, own = config.plugins.settings, brought_by_plugins(plugins)
     decoded: dict[type[Policy], Any] = {}
     problems = [
         config.problem((*KEY, name), _unknown(name, sorted(cls.name for cls in own)))

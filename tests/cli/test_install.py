@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from llmgate_core.cli.install import usage
 from llmgate_core.cli.installer import Environment, install_command, uninstall_command
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Run
+    from tests.cli.conftest import Run, Write
 
 HERE = Environment("/env/bin/python")
 FROM_UV = Environment("/env/bin/python", has_pip=False, uv="/usr/bin/uv")
@@ -192,6 +193,34 @@ def test_a_new_plugin_that_cannot_be_used(run: Run, pip: Installer) -> None:
     assert ended.status == EXIT_FAILED
     assert "FAIL acme" in ended.out
     assert "To use it" not in ended.out
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "llmgate-acme",
+        "LLMgate_Acme[x]>=1",
+        "llmgate-acme @ git+https://x.example/a",
+        "./d/llmgate_acme-1-py3-none-any.whl",
+    ],
+)
+def test_what_the_list_does_not_have_is_refused_before_anything_of_it_is_fetched(
+    run: Run, write: Write, pip: Installer, what: str
+) -> None:
+    write("plugins: {allow: [llmgate-other]}")
+    ended = run("install", "llmgate-other", what)
+    assert (ended.status, ended.out, pip.calls) == (EXIT_USAGE, "", [])
+    assert re.search("`plugins.allow` does not have `llmgate.acme`, .* allow it there first", ended.err, re.IGNORECASE)
+    write("plugins: {allow: [llmgate-other, {name: Llmgate.Acme}]}")
+    pip.rows = [row()]
+    assert run("install", "llmgate-other", what).status == 0
+
+
+def test_what_does_not_say_its_name_is_judged_when_it_is_there(run: Run, write: Write, pip: Installer) -> None:
+    write("plugins: {allow: []}")
+    run("install", "./acme")
+    run("install", "git+https://x.example/acme")
+    assert len(pip.calls) == 2
 
 
 def test_nothing_new(run: Run, pip: Installer, site: Site) -> None:

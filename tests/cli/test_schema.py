@@ -19,6 +19,7 @@ from llmgate_core.config import Places, decode_extra, load
 from llmgate_core.editor_schemas import config_schema
 from llmgate_core.plugins import load as load_plugins
 from llmgate_core.plugins import settings_type
+from llmgate_core.policy_settings import decode_policies
 from llmgate_core.yaml_file import read_yaml
 
 if TYPE_CHECKING:
@@ -47,9 +48,27 @@ ACME = """
         name = "acme"
         settings: AcmeSettings
 
+    class Halves:
+        name = "halves"
+        settings: Limits
+
+        def __init__(self, settings):
+            pass
+
+        def apply(self, request, leaf, params):
+            raise AssertionError
+
+    class Silent(Halves):
+        name = "silent"
+        settings: None
+
     @hookimpl
     def llmgate_register_connectors():
         return Acme
+
+    @hookimpl
+    def llmgate_register_policies():
+        return [Halves, Silent]
 """
 
 RIGHT = [
@@ -64,6 +83,8 @@ RIGHT = [
     "backends: {acme: {type: null, extra: {patience: 0}}}",
     "backends: {acme: {type: openai-compatible, extra: {base_url: 'http://127.0.0.1:1/v1'}}}",
     "{backends: null, server: null}",
+    "plugins: {load: [acme], settings: {halves: {requests: 5}}}",
+    "plugins: {load: [acme], settings: {halves: null, silent: {}}}",
 ]
 
 WRONG = [
@@ -83,6 +104,9 @@ WRONG = [
     ("backends: {my own: {type: acme}}", ["backends"]),
     ("backends: {other: {type: openai-compatible, extra: {}}}", ["backends.other.extra"]),
     ("server: {port: 70000}", ["server.port"]),
+    ("plugins: {settings: {halves: {requests: 0}}}", ["plugins.settings.halves.requests"]),
+    ("plugins: {settings: {halves: {reqests: 1}}}", ["plugins.settings.halves"]),
+    ("plugins: {settings: {silent: {requests: 1}}}", ["plugins.settings.silent"]),
 ]
 
 
@@ -97,15 +121,15 @@ class Acme:
         self.main, self.own = (json.loads((written / f"{name}.json").read_text()) for name in ("config", "acme"))
         for schema in (self.main, self.own):
             Draft202012Validator.check_schema(schema)
-        self._connectors = load_plugins(["acme"]).connectors
+        self._plugins = load_plugins(["acme"])
 
     def accepts(self, places: Places) -> bool:
         """Whether llmgate finds nothing wrong with the files."""
         loaded = load(places)
         problems = [*loaded.problems]
         for backend in loaded.config.backends:
-            problems += decode_extra(backend, settings_type(self._connectors[backend.type]))[1]
-        return not problems
+            problems += decode_extra(backend, settings_type(self._plugins.connectors[backend.type]))[1]
+        return not [*problems, *decode_policies(loaded.config, self._plugins)[1]]
 
 
 @pytest.fixture(scope="module")

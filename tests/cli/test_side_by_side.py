@@ -68,6 +68,22 @@ def test_the_list_of_plugins_shows_all_of_them(run: Run, write: Write, plugins: 
     assert "imported!" not in ended.out
 
 
+def test_an_entry_of_the_list_that_fits_nothing_is_told(run: Run, write: Write, site: Site) -> None:
+    site.plugin(CONNECTOR.replace('"acme"', '"good"'), "good")
+    write("plugins:\n  allow:\n    - llmgate-good\n    - good\n    - {name: lmgate-good}\n    - stranger\n")
+    wanted = [
+        "advice: config.yaml:4: `plugins.allow[1]`: no plugin of a distribution `good` is installed; "
+        "did you mean `llmgate-good`?",
+        "advice: config.yaml:5: `plugins.allow[2]`: no plugin of a distribution `lmgate-good` is installed; "
+        "did you mean `llmgate-good`?",
+        "advice: config.yaml:6: `plugins.allow[3]`: no plugin of a distribution `stranger` is installed",
+    ]
+    ended = run("check")
+    assert (ended.status, ended.out.splitlines()[:3]) == (0, wanted), ended
+    told = run("doctor", "--offline").out
+    assert all(line.partition(": `")[2] in told for line in wanted), told
+
+
 @pytest.mark.parametrize("command", [["serve", "--help"], ["schema"], ["doctor", "--offline"]])
 def test_no_command_imports_what_is_not_allowed(run: Run, write: Write, site: Site, command: list[str]) -> None:
     site.plugin("open('imported', 'w').close()", "stranger")

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, /, **flags: Any) -> None:
     """Say everything that `serve` would refuse, without serving; takes the same flags and environment."""
     from ..app import create_app
+    from ..config import advise_allowed
     from .serve import refuse_unsafe
 
     prepared = configuration.prepare_to_serve(ctx, flags)
     gateway = create_app(prepared.config, plugins=prepared.plugins)
     refuse_unsafe(prepared.config)
-    for advice in [*prepared.loaded.advice, *advise_backends(prepared)]:
+    for advice in [*prepared.loaded.advice, *advise_allowed(prepared.config), *advise_backends(prepared)]:
         click.echo(f"advice: {advice}")
     for backend in gateway.backends:
         state = backend.readiness()

@@ -98,7 +98,7 @@ def _clean(finding: Finding, redactor: Redactor) -> Finding:
 def read(ctx: click.Context, flags: Mapping[str, Any]) -> Read:
     """What `configuration.prepare` reads, without an end at the first problem."""
     from ..checks import find_problems
-    from ..config import load
+    from ..config import advise_allowed, load
     from ..diagnosis.configuration import advise_all
     from ..plugins import load as load_plugins
 
@@ -108,7 +108,8 @@ def read(ctx: click.Context, flags: Mapping[str, Any]) -> Read:
     plugins = load_plugins(loaded.config.plugin_names(), files=flags["plugin_files"], **admitted)
     config = apply_plugin_flags(loaded.config, plugins, ctx)
     problems = [*loaded.problems, *find_problems(config, plugins)]
-    return Read(config, plugins, places, problems, [*loaded.advice, *advise_all(config, plugins)])
+    advice = [*loaded.advice, *advise_allowed(config), *advise_all(config, plugins)]
+    return Read(config, plugins, places, problems, advice)
 
 
 # --- each subject -----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from . import EXIT_FAILED, StartRefused, installer
+from .configuration import admitted
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -31,6 +32,8 @@ def command(ctx: click.Context, /, what: tuple[str, ...], upgrade: bool, editabl
     Runs pip, or uv where it made the environment, whose settings count and whose words are shown. llmgate-core stays
     as it is. Shows what the plugins bring, and what to write into the configuration.
     """
+    for one in what:
+        installer.refuse_unlisted(one, admitted(None)["allow"])
     before, others = plugins_here(), distributions_here()
     with tempfile.TemporaryDirectory(prefix="llmgate-install-") as folder:
         constraints = Path(folder, "constraints.txt")

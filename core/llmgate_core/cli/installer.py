@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..installed import Allowed, is_listed
 from . import EXIT_USAGE, StartRefused
 
 CORE = "llmgate-core"
@@ -79,6 +80,28 @@ def refuse_ours(what: str) -> None:
             f"called `{FOREIGN}-...`",
             EXIT_USAGE,
         )
+
+
+def refuse_unlisted(what: str, allowed: Allowed | None) -> None:
+    """Raises StartRefused for a distribution that `plugins.allow` does not have, if `what` says which one it is.
+
+    A build runs the code of what is built, so that the time to refuse it is before.
+    """
+    name = _distribution(what)
+    if name and not is_listed(name, allowed):
+        raise StartRefused(
+            f"the configuration's `plugins.allow` does not have `{name}`, whose plugins could not be used; allow it "
+            "there first",
+            EXIT_USAGE,
+        )
+
+
+def _distribution(what: str) -> str:
+    """The distribution that is meant by a requirement (PEP 508) or a wheel's name; empty for folders and addresses."""
+    if what.endswith(".whl"):
+        return re.split(r"[/\\]", what)[-1].partition("-")[0]
+    found = re.match(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*($|[\[<>=!~;@(])", what.strip())
+    return found[1] if found and not Path(what).exists() else ""
 
 
 def _is_uv(here: Environment) -> bool:

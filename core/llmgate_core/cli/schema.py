@@ -31,18 +31,24 @@ def command(write: Path | None) -> None:
 
 
 def all_schemas() -> dict[str, Any]:
-    """`config` for the main file, and the instance file of every connector by its name."""
+    """`config` for the main file, policies' settings included, and the instance file of every connector by its name."""
     from ..editor_schemas import config_schema, instance_schema
-    from ..plugins import load_all, settings_type
-    from ..settings import json_schema
+    from ..plugins import load_all
+    from ..policy_settings import brought_by_plugins
 
     plugins = load_all(**admitted(None))
-    extras = {}
-    for name, cls in sorted(plugins.connectors.items()):
-        settings = settings_type(cls)
-        extras[name] = json_schema(settings) if settings else {"type": "object", "additionalProperties": False}
+    extras = {name: _settings_schema(cls) for name, cls in sorted(plugins.connectors.items())}
+    policies = {cls.name: _settings_schema(cls) for cls in brought_by_plugins(plugins)}
     instances = {name: instance_schema(name, schema) for name, schema in extras.items()}
-    return {"config": config_schema(extras), **instances}
+    return {"config": config_schema(extras, policies), **instances}
+
+
+def _settings_schema(cls: type[Any]) -> dict[str, Any]:
+    from ..plugins import settings_type
+    from ..settings import json_schema
+
+    settings = settings_type(cls)
+    return json_schema(settings) if settings else {"type": "object", "additionalProperties": False}
 
 
 def text(schema: Any) -> str:
