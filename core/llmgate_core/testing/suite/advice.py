@@ -9,6 +9,7 @@ _CLASSIFY = "begin `classify()` with `super().classify(...)`, and change only wh
 _SETTINGS = "give the suite settings that work: `extra` or `settings_for` in a test, `--extra KEY=VALUE` here"
 
 BLOCKED_ADVICE = "await what takes time; hand what blocks, such as `requests` or a driver, to `asyncio.to_thread()`"
+RAISED_ADVICE = "see to what raises there; whether this promise is kept can be tried then"
 
 ADVICE = {
     "test_name": 'write `name = "acme"` in the class',

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ...connectors import Connector
-from ...plugins import settings_type
+from ...plugins import place, settings_type
 from ...secret import Secret
 from ...settings import decode
 from . import ConnectorSuite, limits
-from .advice import ADVICE, BLOCKED_ADVICE
+from .advice import ADVICE, BLOCKED_ADVICE, RAISED_ADVICE
 from .subject import NOWHERE, Subject, described
 
 MADE_UP_KEY = "conformance-key-2f9c1b04"
@@ -93,11 +93,11 @@ def outcomes(suite: type[ConnectorSuite]) -> Iterator[Outcome]:
             promise = check.removeprefix("test_").replace("_", " ")
             tried = Outcome(check, _words(owner), promise, _words(vars(owner)[check]))
             try:
-                broken = limits.unblocked(partial(_broken, suite(), check), package)
+                broken, advice = limits.unblocked(partial(_fault, suite(), check, package), package)
             except limits.BlockedError as blocked:
                 yield replace(tried, broken=_blocks(str(blocked)), advice=BLOCKED_ADVICE)
                 return
-            yield replace(tried, broken=broken, advice=ADVICE.get(check, "")) if broken else tried
+            yield replace(tried, broken=broken, advice=advice)
 
 
 def _blocks(where: str) -> str:
@@ -107,18 +107,20 @@ def _blocks(where: str) -> str:
     )
 
 
-def _broken(subject: Subject, check: str) -> str:
-    """How a check fails, in words; empty where it does not."""
+def _fault(subject: Subject, check: str, package: str) -> tuple[str, str]:
+    """How a check fails, in words, and what to do; both empty where it does not."""
     test = getattr(subject, check)
     with tempfile.TemporaryDirectory(prefix="llmgate-conformance-") as folder:
         given = {"tmp_path": Path(folder)} if "tmp_path" in inspect.signature(test).parameters else {}
         try:
             test(**given)
         except AssertionError as error:
-            return str(error) or "an assertion without words failed"
+            return str(error) or "an assertion without words failed", ADVICE.get(check, "")
         except BaseException as error:  # also `SystemExit` and a `CancelledError` of its own: the other checks go on
-            return f"the check could not be finished, because the connector raised {described(error)}"
-    return ""
+            where = place(error, package)
+            told = f"the check could not be finished, because the connector raised {described(error)}{where}"
+            return told, RAISED_ADVICE
+    return "", ""
 
 
 def _words(documented: Any) -> str:
