@@ -10,15 +10,12 @@ import asyncio
 import base64
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from llmgate_core import SimulatorSetup
-from llmgate_core.testing import LoopbackServer
-
-_Receive = Callable[[], Awaitable[dict[str, Any]]]
-_Send = Callable[[dict[str, Any]], Awaitable[None]]
+from llmgate_core.testing import Exchange, ScriptedUpstream
 
 MODELS = ("qwen3:8b", "llama3.2:latest")
 THINKERS = ("qwen3:8b",)
@@ -53,11 +50,12 @@ class OllamaSimulator:
         self.chunk_pause = 0.005
         self.url = ""
         self._canned: deque[tuple[int, Any]] = deque()
-        self._server = LoopbackServer(self._app)
+        self._server = ScriptedUpstream(self._answer)
 
     async def start(self, folder: Path) -> SimulatorSetup:
         """Listens; there is no key."""
-        self.url = await self._server.start()
+        await self._server.start()
+        self.url = self._server.url
         return SimulatorSetup({"base_url": self.url, "num_ctx": 8192}, MODELS[0], _NOTES)
 
     async def aclose(self) -> None:
@@ -68,32 +66,31 @@ class OllamaSimulator:
         """The next chat request gets this answer; a str goes out as text, anything else as JSON."""
         self._canned.append((status, body))
 
-    async def _app(self, scope: dict[str, Any], receive: _Receive, send: _Send) -> None:
-        if scope["type"] != "http":
-            return
-        raw = await _read(receive)
+    async def _answer(self, exchange: Exchange) -> None:
         try:
-            if (scope["method"], scope["path"]) == ("GET", "/api/tags"):
-                await _answer(send, 200, {"models": [{"name": name, "model": name, "size": 1} for name in MODELS]})
-            elif (scope["method"], scope["path"]) == ("POST", "/api/chat"):
-                await self._chat(raw, send)
-            else:
-                await _answer(send, 404, "404 page not found")
+            match exchange.request.method, exchange.request.path:
+                case "GET", "/api/tags":
+                    models = [{"name": name, "model": name, "size": 1} for name in MODELS]
+                    await exchange.reply(200, {"models": models})
+                case "POST", "/api/chat":
+                    await self._chat(exchange)
+                case _:
+                    await exchange.reply(404, "404 page not found")
         except Refused as refused:
-            await _answer(send, refused.status, {"error": str(refused)})
+            await exchange.reply(refused.status, {"error": str(refused)})
 
-    async def _chat(self, raw: bytes, send: _Send) -> None:
-        body = _decoded(raw)
+    async def _chat(self, exchange: Exchange) -> None:
+        body = _decoded(exchange.request.body)
         self.seen.append(body)
         if self._canned:
-            await _answer(send, *self._canned.popleft())
+            await exchange.reply(*self._canned.popleft())
             return
         check_request(body)
         events = list(self._events(body))
         if body.get("stream", True):
-            await self._stream(send, events)
+            await self._stream(exchange, events)
         else:
-            await _answer(send, 200, _joined(events))
+            await exchange.reply(200, _joined(events))
 
     def _events(self, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         common = {"model": body["model"], "created_at": "2026-11-28T08:00:00.385406455Z"}
@@ -112,16 +109,14 @@ class OllamaSimulator:
         counts = {"prompt_eval_count": 26, "eval_count": len(pieces) or 1, "total_duration": 4_883_583_458}
         yield {**common, "message": {"role": "assistant", "content": ""}, "done": True, "done_reason": reason, **counts}
 
-    async def _stream(self, send: _Send, events: list[dict[str, Any]]) -> None:
+    async def _stream(self, exchange: Exchange, events: list[dict[str, Any]]) -> None:
         if self.break_after is not None:
             events = [*events[: self.break_after], {"error": "an error was encountered while running the model"}]
             self.break_after = None
-        await send(_start(200, "application/x-ndjson"))
+        await exchange.head(200, {"content-type": "application/x-ndjson"})
         for event in events:
-            line = json.dumps(event, ensure_ascii=False).encode() + b"\n"
-            await send({"type": "http.response.body", "body": line, "more_body": True})
+            await exchange.chunk(json.dumps(event, ensure_ascii=False).encode() + b"\n")
             await asyncio.sleep(self.chunk_pause)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------
@@ -219,30 +214,8 @@ def _pieces(text: str) -> list[str]:
     return [text[at : at + 8] for at in range(0, len(text), 8)]
 
 
-# --- the wire -------------------------------------------------------------------------------------------------------
-
-
-async def _read(receive: _Receive) -> bytes:
-    parts, more = [], True
-    while more:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        more = message.get("more_body", False)
-    return b"".join(parts)
-
-
 def _decoded(raw: bytes) -> Any:
     try:
         return json.loads(raw)
     except (ValueError, RecursionError):
         return None
-
-
-def _start(status: int, sort: str) -> dict[str, Any]:
-    return {"type": "http.response.start", "status": status, "headers": [(b"content-type", sort.encode())]}
-
-
-async def _answer(send: _Send, status: int, body: Any) -> None:
-    data = body.encode() if isinstance(body, str) else json.dumps(body, ensure_ascii=False).encode()
-    await send(_start(status, "text/plain" if isinstance(body, str) else "application/json; charset=utf-8"))
-    await send({"type": "http.response.body", "body": data, "more_body": False})
