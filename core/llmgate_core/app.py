@@ -27,6 +27,7 @@ from .faults import Refused
 from .frontends.access import Access, BadKeys, KnownKey
 from .frontends.rim import App, Rim, not_found
 from .observe import Redactor
+from .ownership import contained
 from .plugins import PluginSet, load
 from .policies.edit_precision import EditPrecision
 from .policies.rewrites import Expanded
@@ -264,7 +265,8 @@ def make_policies(config: GatewayConfig, plugins: PluginSet) -> Sequence[Policy]
     made: list[Policy] = []
     for cls in plugins.policies:
         try:
-            made.append(cls(settings.get(cls)))
+            with contained():
+                made.append(cls(settings.get(cls)))
         except PLUGIN_FAULTS as error:
             text = f"policy `{cls.name}` raised {type(error).__name__} when constructed: {words_of(error)}"
             raise PluginError(text) from error
@@ -275,7 +277,8 @@ def _router(gateway: Gateway) -> Router:
     routes: list[BaseRoute] = []
     for cls in gateway.plugins.frontends:
         try:
-            routes += cls(None).routes(gateway)
+            with contained():
+                routes += cls(None).routes(gateway)
         except PLUGIN_FAULTS as error:
             text = f"front end `{cls.name}` raised {type(error).__name__} when constructed: {words_of(error)}"
             raise PluginError(text) from error

@@ -22,7 +22,7 @@ from .credentials import Credential
 from .dialects import chat, failures, spoken
 from .errors import PLUGIN_FAULTS, ConnectorError, Kind, RequestError
 from .observe import Redactor
-from .ownership import Owned, uncancelled
+from .ownership import Owned, contained
 from .request import GENERATE, Attempt, Dialect, GatewayRequest, RequestRecord
 from .secret import Striker
 from .selector import Leaf
@@ -341,7 +341,7 @@ class Attempts:
     def _fence(self, errand: Errand) -> Iterator[None]:
         """What plugin code raises becomes a ConnectorError without secrets; the rest of its story goes to the log."""
         try:
-            with uncancelled():
+            with contained():
                 yield
         except ConnectorError as error:
             for name in ("message", "code", "type", "param", "upstream_request_id"):

@@ -17,7 +17,7 @@ from .connectors import Connector, Instance, ModelInfo
 from .credentials import Credential, SingleFlight
 from .errors import PLUGIN_FAULTS, ConfigError, ConnectorError, PluginError, Problem, words_of
 from .model_facts import Facts, overridden
-from .ownership import Tasks, uncancelled
+from .ownership import Tasks, contained
 from .plugins import PluginSet, place, settings_type
 from .retry import RetryPolicy
 from .selector import Names
@@ -157,8 +157,9 @@ class Backend:
     def readiness(self) -> Readiness:
         """What can be said without asking anybody."""
         try:
-            self.connector.check()
-            status = self.credentials.provider.status()
+            with contained():
+                self.connector.check()
+                status = self.credentials.provider.status()
         except ConnectorError as error:
             return Readiness(False, error.message)
         except PLUGIN_FAULTS as error:
@@ -180,7 +181,7 @@ class Backend:
             learn(found.secrets())
             return found
 
-        with uncancelled(), self.tasks.owning():
+        with contained(), self.tasks.owning():
             listed = await self.connector.models(credential)
         return [overridden(info, self.model_facts) for info in listed]
 
@@ -190,7 +191,8 @@ class Backend:
         A connector need not know anything, and one whose `facts` fails is taken as one that does not.
         """
         try:
-            found = self.connector.facts(model) if hasattr(self.connector, "facts") else None
+            with contained():
+                found = self.connector.facts(model) if hasattr(self.connector, "facts") else None
             if not isinstance(found, ModelInfo | None):
                 raise TypeError(f"`facts()` returned a `{type(found).__name__}`, not a `ModelInfo` or None")
         except PLUGIN_FAULTS:
@@ -210,7 +212,7 @@ class Backend:
         """Lets a refresh under way finish, then closes the connector, and ends what it has left behind."""
         await self.credentials.aclose()
         try:
-            with uncancelled(), self.tasks.owning():
+            with contained(), self.tasks.owning():
                 await self.connector.aclose()
         finally:
             for task in await self.tasks.end():
@@ -320,10 +322,11 @@ def _construct(
         sleep=world.sleep,
     )
     try:
-        connector = cls(instance)
-        credentials = _able(connector.credentials(), "credentials", ("get", "renew", "status"))
-        retry = _able(connector.retry(), "retry", ("delay",))
-        shared = _backoff_rules(connector)
+        with contained():
+            connector = cls(instance)
+            credentials = _able(connector.credentials(), "credentials", ("get", "renew", "status"))
+            retry = _able(connector.retry(), "retry", ("delay",))
+            shared = _backoff_rules(connector)
     except PluginError as error:
         raise PluginError(f"backend `{backend.name}`: connector `{cls.name}`: {error}") from None
     except PLUGIN_FAULTS as error:

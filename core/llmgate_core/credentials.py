@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from .errors import ConnectorError
+from .ownership import contained, contents_of
 from .secret import MissingSecret, Secret, strike
 
 
@@ -238,9 +239,10 @@ class SingleFlight:
         async def flight() -> Credential:
             async with self._lock:
                 try:
-                    self._latest = await start()
-                except SystemExit as error:  # out of a task it would end the loop
-                    raise RuntimeError("the credential provider tried to end the process") from error
+                    with contained():
+                        self._latest = await start()
+                except (SystemExit, KeyboardInterrupt) as error:  # out of a task they would end the loop
+                    raise contents_of(error) from error
                 return self._latest
 
         task = asyncio.create_task(flight())

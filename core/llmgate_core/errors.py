@@ -31,8 +31,12 @@ Kind = Literal[
     "bug",
 ]
 
-PLUGIN_FAULTS = (Exception, SystemExit)
-"""What plugin code may raise without harm to others: `sys.exit()` is no reason to end the gateway."""
+PLUGIN_FAULTS = (Exception, SystemExit, KeyboardInterrupt)
+"""What plugin code may raise without harm to others: `sys.exit()` is no reason to end the gateway.
+
+Nor is a KeyboardInterrupt: while a gateway serves, a real Ctrl-C comes by another way. What else is no Exception,
+`ownership.contained` makes one of.
+"""
 
 
 def words_of(error: BaseException) -> str:

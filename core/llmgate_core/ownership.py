@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, cast
 from weakref import WeakSet
 
+from .errors import PLUGIN_FAULTS
+
 CANCEL_SECONDS = 1.0
 """What a task that was left behind gets to end itself when it is cancelled."""
 
 
-LET_OUT = "the connector raised `CancelledError`, though nobody had cancelled it"
+LET_OUT = "plugin code raised `CancelledError`, though nobody had cancelled it"
 
 
 class Tasks:
@@ -39,12 +41,12 @@ class Tasks:
         """Cancels those that still run, waits for them for a moment, and says what they are."""
         await asyncio.sleep(0)  # what has just been cancelled ends in the next round of the loop
         left = [task for task in self._tasks if not task.done() and task is not asyncio.current_task()]
-        told = sorted(described(task) for task in left if not task.cancelling())
+        told = {task: described(task) for task in left if not task.cancelling()}
         for task in left:
             task.cancel()
         if left:
             await asyncio.wait(left, timeout=CANCEL_SECONDS)
-        return told
+        return sorted(words if task.done() else f"{words}, which goes on nevertheless" for task, words in told.items())
 
 
 _OWNER: ContextVar[Tasks | None] = ContextVar("owner", default=None)
@@ -63,6 +65,7 @@ def unowned() -> Iterator[None]:
 def described(task: asyncio.Task[Any]) -> str:
     """What a task runs, and where that is written."""
     coroutine: Any = task.get_coro()
+    coroutine = getattr(coroutine, "inner", coroutine)
     name = getattr(coroutine, "__qualname__", type(coroutine).__name__)
     code = getattr(coroutine, "cr_code", None) or getattr(coroutine, "ag_code", None)
     return f"`{name}` ({code.co_filename}:{code.co_firstlineno})" if code else f"`{name}`"
@@ -74,18 +77,65 @@ def _is_cancelled() -> bool:
 
 
 @contextmanager
-def uncancelled() -> Iterator[None]:
-    """A CancelledError out of the block, in a task that nobody has told to end, becomes a RuntimeError.
+def contained() -> Iterator[None]:
+    """Out of the block come `PLUGIN_FAULTS`, and nothing that would pass by whoever catches these.
 
-    Whoever awaits an inner task that was cancelled, and does not catch what comes of it, lets such an error out; passed
-    on, it would end the request as if its caller had left.
+    A CancelledError passes where somebody has told this task to end. Who awaits an inner task that was cancelled, and
+    does not catch what comes of it, lets one out too; passed on, it would end the request as if its caller had left.
     """
     try:
         yield
-    except asyncio.CancelledError as error:
-        if _is_cancelled():
+    except (*PLUGIN_FAULTS, GeneratorExit):  # the latter is how generators are closed
+        raise
+    except BaseException as error:
+        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
             raise
-        raise RuntimeError(LET_OUT) from error
+        raise contents_of(error) from error
+
+
+def contents_of(error: BaseException) -> RuntimeError:
+    """What is told, at the same place, of an error that would end more than it should."""
+    match error:
+        case asyncio.CancelledError():
+            told = LET_OUT
+        case SystemExit() | KeyboardInterrupt():
+            told = f"plugin code tried to end the process, with `{type(error).__name__}`"
+        case _:
+            told = f"plugin code raised `{type(error).__name__}`, which is no `Exception`"
+    return RuntimeError(told).with_traceback(error.__traceback__)
+
+
+class Contained(Coroutine[Any, Any, Any]):
+    """A coroutine of an owner's that runs in a task of its own, where `sys.exit()` would end the event loop.
+
+    Attributes:
+        inner: the coroutine.
+    """
+
+    def __init__(self, inner: Coroutine[Any, Any, Any]) -> None:
+        self.inner = inner
+
+    def send(self, value: Any) -> Any:
+        """As of any coroutine."""
+        try:
+            return self.inner.send(value)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise contents_of(error) from error
+
+    def throw(self, *error: Any) -> Any:
+        """As of any coroutine."""
+        try:
+            return self.inner.throw(*error)
+        except (SystemExit, KeyboardInterrupt) as raised:
+            raise contents_of(raised) from raised
+
+    def close(self) -> None:
+        """As of any coroutine."""
+        self.inner.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """As of any coroutine."""
+        return self.inner.__await__()
 
 
 def watch_tasks(loop: asyncio.AbstractEventLoop) -> None:
@@ -93,10 +143,12 @@ def watch_tasks(loop: asyncio.AbstractEventLoop) -> None:
     before: Callable[..., Any] | None = loop.get_task_factory()
 
     def make(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **more: Any) -> asyncio.Task[Any]:
-        task: asyncio.Task[Any]
-        task = before(loop, coroutine, **more) if before else asyncio.Task(coroutine, loop=loop, **more)
         context = more.get("context")
         owner = _OWNER.get() if context is None else context.get(_OWNER)
+        if owner is not None:
+            coroutine = Contained(coroutine)
+        task: asyncio.Task[Any]
+        task = before(loop, coroutine, **more) if before else asyncio.Task(coroutine, loop=loop, **more)
         if owner is not None:
             owner.add(task)
         return task
@@ -116,12 +168,12 @@ class Owned(AsyncGenerator[bytes, None]):
         token = _OWNER.set(self._owner)  # not `owning`: this is on the way of every chunk
         try:
             return await self._chunks.__anext__()
-        except SystemExit as error:  # it may be read in a task of its own, out of which this would end the loop
-            raise RuntimeError("the connector tried to end the process") from error
-        except asyncio.CancelledError as error:
-            if _is_cancelled():
+        except (Exception, GeneratorExit):
+            raise
+        except BaseException as error:  # as in `contained`
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 raise
-            raise RuntimeError(LET_OUT) from error
+            raise contents_of(error) from error
         finally:
             _OWNER.reset(token)
 

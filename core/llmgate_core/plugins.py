@@ -24,6 +24,7 @@ from . import hookspecs
 from .connectors import Connector, Frontend, Policy
 from .errors import PLUGIN_FAULTS, PluginError, words_of
 from .installed import Allowed, Installed, content_hash, discover, origin, refusal
+from .ownership import contained
 from .plugin_checks import check_module, classes, guess, settings_type
 from .plugin_needs import needs, required, said
 from .request import RequestRecord
@@ -94,7 +95,8 @@ class PluginSet:
             if one.listener is None:
                 continue
             try:
-                one.listener(record=record)
+                with contained():
+                    one.listener(record=record)
             except PLUGIN_FAULTS:
                 logger.exception("%s raised in llmgate_request_finished (request %s)", one.plugin, record.id)
 
@@ -178,11 +180,12 @@ def _load_module(plugin: Installed) -> Loaded:
     started = time.perf_counter()
     result = Loaded(plugin)
     try:
-        module = importlib.import_module(plugin.target) if plugin.entry_point is None else plugin.entry_point.load()
-        result.import_seconds = time.perf_counter() - started
-        check_module(module)
-        result.says = said(module)
-        _collect(module, result)
+        with contained():
+            module = importlib.import_module(plugin.target) if plugin.entry_point is None else plugin.entry_point.load()
+            result.import_seconds = time.perf_counter() - started
+            check_module(module)
+            result.says = said(module)
+            _collect(module, result)
     except PluginError as error:
         result.problem = f"{plugin}:\n  {error}"
     except ImportError as error:
@@ -246,7 +249,8 @@ def _load_file(path: Path) -> Loaded:
     before = sys.modules.get(name)  # it may be in use, and a new version of the file that is broken must not harm it
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with contained():
+            spec.loader.exec_module(module)
     except PLUGIN_FAULTS as error:
         del sys.modules[name]
         if before is not None:

@@ -175,6 +175,8 @@ async def fenced(backend: Backend, offer: Offer) -> str:
         return await (call if offer.interruptible else to_its_end(call))
     except ConnectorError as error:
         raise ConnectorError(error.kind, f"backend `{backend.name}`: {error.message}") from None
+    except KeyboardInterrupt:
+        raise
     except PLUGIN_FAULTS as error:
         # Not its text, which may hold what it was about.
         what = f"its connector raised {type(error).__name__} in `{offer.name}`"

@@ -60,7 +60,9 @@ async def reload(gateways: Gateways, read: Read) -> None:
     try:
         # Safe in a thread: `llmgate check` does the same without any event loop, and nothing of it is in use yet.
         successor = await asyncio.to_thread(read, gateways.current)
-    except (Exception, SystemExit) as error:
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # whatever it is: the next reload must be heeded
         tell_refusal(error)
         return
     new = successor.gateway

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from ..errors import PLUGIN_FAULTS, ConnectorError, RequestError
 from ..faults import FAULT
 from ..observe import Redactor
+from ..ownership import contained
 from ..request import Attempt, RequestRecord
 from .access import Access, Refused
 from .dialect_of import dialect_of
@@ -113,8 +114,9 @@ class Rim:
         task = cast("asyncio.Task[None]", asyncio.current_task())
         self._running[task] = record
         try:
-            await self._admit(scope, record)
-            await self._app(scope, receiver, sender)
+            with contained():
+                await self._admit(scope, record)
+                await self._app(scope, receiver, sender)
         except ClientGone:
             if receiver.fault:
                 await self._answer(receiver.fault, record, sender)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from ..connectors import Policy, Verdict
 from ..errors import PLUGIN_FAULTS, ConnectorError, RequestError
+from ..ownership import contained
 from ..request import GatewayRequest, Params
 from ..selector import Leaf
 
@@ -40,7 +41,8 @@ def apply_all(policies: Iterable[Policy], request: GatewayRequest, leaf: Leaf, p
 
 def _asked(policy: Policy, request: GatewayRequest, leaf: Leaf, params: Params) -> Verdict:
     try:
-        verdict = policy.apply(request, leaf, params)
+        with contained():
+            verdict = policy.apply(request, leaf, params)
         if not isinstance(verdict, Verdict):
             raise TypeError(f"`apply()` returned a `{type(verdict).__name__}`, not a `Verdict`")
     except RequestError:
