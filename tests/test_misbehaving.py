@@ -82,14 +82,21 @@ async def down(exchange: Exchange) -> None:
     await exchange.reply(503 if "authorization" in exchange.request.headers else 200, {"choices": [{"message": {}}]})
 
 
+def told_as(error: type[BaseException]) -> str:
+    return "RuntimeError" if error is OfNoKindError else error.__name__
+
+
 def named(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-ERRORS = pytest.mark.parametrize("error", [KeyError, SystemExit, UnprintableError, asyncio.TimeoutError])
-IN_A_TASK = pytest.mark.parametrize(
-    "error", [KeyError, SystemExit, UnprintableError, asyncio.TimeoutError, asyncio.CancelledError]
-)
+class OfNoKindError(BaseException):
+    """Such as what test runners skip tests with."""
+
+
+SORTS = [KeyError, SystemExit, KeyboardInterrupt, UnprintableError, OfNoKindError, asyncio.TimeoutError]
+ERRORS = pytest.mark.parametrize("error", SORTS)
+IN_A_TASK = pytest.mark.parametrize("error", [*SORTS, asyncio.CancelledError])
 """Where core awaits: there a plugin may let out what it hears of an inner task that was cancelled."""
 
 
@@ -242,7 +249,7 @@ def test_a_status_that_raises_is_not_ready(
             assert (await running.client.get(f"{running.url}/readyz")).status_code == 200
             status = (await running.client.get(f"{running.url}/llmgate/status")).json()
             details = {backend["name"]: backend["detail"] for backend in status["backends"]}
-            assert details["own.default"] == f"its connector raised {error.__name__}; see the log"
+            assert details["own.default"] == f"its connector raised {told_as(error)}; see the log"
 
     asyncio.run(run())
     assert "connector of backend own.default" in named(caplog)
@@ -282,7 +289,7 @@ def test_a_connector_that_raises_before_anything_is_served(
     with pytest.raises(PluginError) as caught:
         asyncio.run(run())
     assert str(caught.value).startswith(
-        f"backend `own.default`: connector `own` raised {error.__name__} when constructed: "
+        f"backend `own.default`: connector `own` raised {told_as(error)} when constructed: "
     )
     assert __file__ in str(caught.value)
 
@@ -292,7 +299,7 @@ def test_a_connector_that_raises_before_anything_is_served(
 HOOKS = ["llmgate_register_connectors", "llmgate_register_policies", "llmgate_register_frontends"]
 
 
-@pytest.mark.parametrize("error", ["KeyError('x')", "SystemExit('x')", "UnprintableError()"])
+@pytest.mark.parametrize("error", ["KeyError('x')", "SystemExit('x')", "BaseException('x')", "UnprintableError()"])
 @pytest.mark.parametrize("hook", HOOKS)
 def test_each_registering_hook(site: Site, hook: str, error: str) -> None:
     source = CONNECTOR.replace("llmgate_register_connectors", hook).replace("return Acme", f"raise {error}")
@@ -303,12 +310,13 @@ def test_each_registering_hook(site: Site, hook: str, error: str) -> None:
     site.plugin(CONNECTOR.replace('"acme"', '"other"'), name="other")
     plugins = load_all()
     assert list(plugins.problems) == ["acme"]
-    assert f"{error.partition('(')[0]} while loading: " in plugins.problems["acme"]
+    told = error.partition("(")[0].replace("BaseException", "RuntimeError")
+    assert f"{told} while loading: " in plugins.problems["acme"]
     assert "llmgate_site_acme.py:" in plugins.problems["acme"]
     assert "other" in plugins.connectors
 
 
-@pytest.mark.parametrize("error", ["KeyError('x')", "SystemExit('x')"])
+@pytest.mark.parametrize("error", ["KeyError('x')", "SystemExit('x')", "KeyboardInterrupt()", "BaseException('x')"])
 def test_the_listener(site: Site, gateway: GatewayFactory, caplog: pytest.LogCaptureFixture, error: str) -> None:
     site.plugin(
         "from llmgate_core import hookimpl\nLLMGATE_PLUGIN_API = 1\n"
@@ -355,7 +363,7 @@ class Silent(Policy):
 
 @pytest.mark.parametrize(
     ("policy", "error"),
-    [(Policy, KeyError), (Policy, SystemExit), (Policy, UnprintableError), (Silent, TypeError)],
+    [*((Policy, error) for error in SORTS), (Silent, TypeError)],
 )
 def test_a_policy_that_raises_is_named(
     gateway: GatewayFactory,
@@ -375,5 +383,5 @@ def test_a_policy_that_raises_is_named(
             return answer.text
 
     told = asyncio.run(run())
-    assert f"policy `strict` failed ({error.__name__}); the gateway's log has the details under req_" in told
+    assert f"policy `strict` failed ({told_as(error)}); the gateway's log has the details under req_" in told
     assert [line.partition(": ")[2] for line in named(caplog)] == ["policy `strict` raised"]

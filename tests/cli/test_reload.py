@@ -58,6 +58,7 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
         (click.UsageError("no installed plugin offers `--x`"), ["no installed plugin offers `--x`"]),
         (ZeroDivisionError("inside"), ["reading it raised ZeroDivisionError"]),
         (SystemExit(7), ["reading it raised SystemExit"]),
+        (BaseException(), ["reading it raised BaseException"]),
     ],
 )
 def test_a_refusal_is_told_and_changes_nothing(
