@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from . import replies
 from .backends import Backend
@@ -29,6 +30,8 @@ from .selector import Leaf
 from .translate import LOST_HEADER, Translation
 from .translate.passing import translated
 from .wire import Body
+
+T = TypeVar("T")
 
 logger = logging.getLogger("llmgate.executor")
 
@@ -252,9 +255,9 @@ class Attempts:
             with self._fence(errand):
                 with backend.tasks.owning():
                     backend.connector.check()
-                    credential = await backend.credentials.get()
+                    credential = await _in_time(backend, backend.credentials.get(), "its credential provider")
                     self._redactor.learn(credential.secrets())
-                    reply = await backend.connector.send(errand.call(credential))
+                    reply = await _in_time(backend, backend.connector.send(errand.call(credential)), "its `send()`")
                 if not isinstance(reply, UpstreamReply):
                     raise TypeError(f"`send()` returned `{type(reply).__name__}`, not an `UpstreamReply`")
                 reply = replace(reply, chunks=Owned(reply.chunks, backend.tasks))
@@ -359,6 +362,21 @@ class Attempts:
                 f"the connector of backend `{name}` failed ({type(error).__name__}); "
                 f"the gateway's log has the details under {request_id}",
             ) from None
+
+
+async def _in_time(backend: Backend, call: Awaitable[T], what: str) -> T:
+    """What a connector's call gives; raises ConnectorError where it hangs, as no timeout of its upstream ends that."""
+    limit = asyncio.timeout(backend.answer_seconds)
+    try:
+        async with limit:
+            return await call
+    except TimeoutError:
+        if not limit.expired():
+            raise  # the connector's own
+        raise ConnectorError(
+            "timeout",
+            f"the connector of backend `{backend.name}` hangs: {what} took longer than {backend.answer_seconds:g} s",
+        ) from None
 
 
 class Rejected(Exception):  # noqa: N818 - a message between two functions of this module

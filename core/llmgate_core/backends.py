@@ -86,6 +86,8 @@ class Remembered:
     backoff: float | None
 
 
+CLOSE_SECONDS = 5.0
+"""How long a connector may take to close."""
 MAX_MODELS = 256
 """Models of one backend of which something is remembered; callers may ask for any name."""
 
@@ -96,6 +98,7 @@ class Backend:
 
     Args:
         shared: the rules that the connector offers for all its requests together, None where it offers none.
+        answer_seconds: how long its credential, and its answer, may take to come; None for ever.
     """
 
     name: str
@@ -109,6 +112,7 @@ class Backend:
     default_params: Mapping[str, Any] = field(default_factory=dict)
     forced_params: Mapping[str, Any] = field(default_factory=dict)
     model_facts: Mapping[str, Facts] = field(default_factory=dict)
+    answer_seconds: float | None = None
     tasks: Tasks = field(default_factory=Tasks, repr=False)
     _backoffs: dict[str, Backoff] = field(default_factory=dict)
     _circuits: dict[str, Circuit] = field(default_factory=dict)
@@ -211,9 +215,20 @@ class Backend:
     async def aclose(self) -> None:
         """Lets a refresh under way finish, then closes the connector, and ends what it has left behind."""
         await self.credentials.aclose()
+        limit = asyncio.timeout(CLOSE_SECONDS)
         try:
             with contained(), self.tasks.owning():
-                await self.connector.aclose()
+                async with limit:
+                    await self.connector.aclose()
+        except TimeoutError:
+            if not limit.expired():
+                raise  # the connector's own
+            self.logger.warning(
+                "backend %s: `aclose()` of connector `%s` hung for %g s, and was cancelled",
+                self.name,
+                self.connector.name,
+                CLOSE_SECONDS,
+            )
         finally:
             for task in await self.tasks.end():
                 self.logger.warning(
@@ -247,12 +262,15 @@ class Backends:
             self[name].inherit(older[name])
 
     async def aclose(self) -> None:
-        """Closes all, the last opened first; one that fails does not keep the others open."""
-        for backend in reversed(self._backends.values()):
+        """Closes all side by side, the last opened first; one that fails or hangs does not keep the others open."""
+
+        async def closed(backend: Backend) -> None:
             try:
                 await backend.aclose()
             except PLUGIN_FAULTS:
                 logger.exception("closing backend %s", backend.name)
+
+        await asyncio.gather(*map(closed, reversed(self._backends.values())))
 
 
 def _remembered(known: dict[str, T], model: str, make: Callable[[], T]) -> T:
@@ -347,7 +365,15 @@ def _construct(
         backend.default_params,
         backend.forced_params,
         backend.model_facts,
+        _answer_seconds(_timeouts(config, backend)),
     )
+
+
+def _answer_seconds(timeouts: Timeouts) -> float | None:
+    """A second after a connector that keeps to its HTTP client's timeouts has answered."""
+    if timeouts.connect is None or timeouts.first_byte is None:
+        return None
+    return timeouts.connect + timeouts.first_byte + 1.0
 
 
 def _backoff_rules(connector: Connector) -> BackoffRules | None:

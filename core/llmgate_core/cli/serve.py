@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -17,6 +16,7 @@ import click
 
 from . import EXIT_FAILED, EXIT_UNSAFE, EXIT_USAGE, StartRefused, configuration
 from .plugin_flags import PluginFlagsCommand, refuse_unknown
+from .signals import Told, end_within, say
 
 if TYPE_CHECKING:
     from ..app import Gateway
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from ..gateways import Gateways
     from ..plugins import PluginSet
     from .reload import Read
+
+
+SERVES = "llmgate.serves"
+"""Key in click's memory: whether the gateway listens, so that nothing of ours ends the loop."""
+EXIT_SECONDS = 5.0
+"""What the interpreter may take to end when all is closed."""
 
 
 @click.command("serve", cls=PluginFlagsCommand, context_settings=PluginFlagsCommand.SETTINGS)
@@ -36,8 +42,16 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, /, **flags: Any) -> None:
     """Run the gateway."""
     try:
-        with contextlib.suppress(KeyboardInterrupt):
-            run(serve(ctx, flags))
+        run(serve(ctx, flags))
+    except (KeyboardInterrupt, SystemExit, RuntimeError) as error:
+        if ctx.meta.get(SERVES):
+            from ..plugins import place
+
+            what = f"the event loop was ended by `{type(error).__name__}`{place(error)}"
+            say(f"{what}; code of a plugin must not do that, a callback neither")
+            ctx.exit(EXIT_FAILED)
+        if not isinstance(error, KeyboardInterrupt):
+            raise
     finally:
         for stream in (sys.stdout, sys.stderr):
             let_go(stream)
@@ -70,9 +84,14 @@ async def serve(ctx: click.Context, flags: Mapping[str, Any]) -> None:
         read = None if flags["demo"] else reader(ctx, flags)
         try:
             refuse_unsafe(config)
-            await serve_until_told(gateways, listen(config.server.host, config.server.port), notes, told, read)
+            listener = listen(config.server.host, config.server.port)
+            ctx.meta[SERVES] = True
+            told.grace = lambda: gateways.current.config.server.shutdown_grace_seconds
+            await serve_until_told(gateways, listener, notes, told, read)
         finally:
             await gateways.aclose()
+    ctx.meta[SERVES] = False
+    end_within(EXIT_SECONDS)
 
 
 @asynccontextmanager
@@ -167,73 +186,6 @@ def announce(gateway: Gateway, address: Sequence[Any], notes: Sequence[str]) -> 
     from ..report import print_banner
 
     print_banner(gateway, address, notes)
-
-
-class Told:
-    """What signals tell the gateway; to be made in the running loop.
-
-    Attributes:
-        stop: SIGTERM or SIGINT has come; the second one ends the process.
-        reload: SIGHUP has come, where there is one, and nobody has heeded it yet.
-    """
-
-    def __init__(self) -> None:
-        self.stop = asyncio.Event()
-        self.reload = asyncio.Event()
-
-    def heed_stop(self) -> None:
-        """From now on SIGTERM and SIGINT do not end the process by themselves."""
-        on_signal(signal.SIGTERM, self._stop)
-        on_signal(signal.SIGINT, self._stop)
-
-    def heed_hang_up(self) -> None:
-        """From now on SIGHUP does not end the process by itself. Does nothing where there is no such signal."""
-        if sys.platform != "win32":
-            # Who ignores it (`nohup`) means to outlive the terminal.
-            had_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and has_terminal()
-            on_signal(signal.SIGHUP, lambda: self._hung_up(had_terminal))
-
-    def _stop(self) -> None:
-        # First the deed: the reader of our words may have gone, and to say them fails.
-        if self.stop.is_set():
-            try:
-                say("stopped at once")
-            finally:
-                os._exit(EXIT_FAILED)
-        self.stop.set()
-        say("finishing running requests; again to stop at once")
-
-    def _hung_up(self, had_terminal: bool) -> None:
-        # It is also what the kernel sends to those whose terminal has been closed: nobody asks for a reload then, and
-        # a gateway that nobody sees any more must not keep the port.
-        if had_terminal and not has_terminal():
-            self.stop.set()
-        else:
-            self.reload.set()
-
-
-def has_terminal() -> bool:
-    """Whether this process has a controlling terminal that is still open."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
-
-
-def say(words: str) -> None:
-    """A line on standard error, if somebody reads it."""
-    with contextlib.suppress(OSError):
-        click.echo(f"llmgate: {words}", err=True)
-
-
-def on_signal(sort: int, act: Callable[[], None]) -> None:
-    """Has `act` called in the running loop for every signal of this sort."""
-    loop = asyncio.get_running_loop()
-    try:
-        loop.add_signal_handler(sort, act)
-    except NotImplementedError:  # Windows
-        signal.signal(sort, lambda *_: loop.call_soon_threadsafe(act))
 
 
 def run(main: Any) -> None:
