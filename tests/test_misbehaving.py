@@ -385,3 +385,40 @@ def test_a_policy_that_raises_is_named(
     told = asyncio.run(run())
     assert f"policy `strict` failed ({told_as(error)}); the gateway's log has the details under req_" in told
     assert [line.partition(": ")[2] for line in named(caplog)] == ["policy `strict` raised"]
+
+
+# --- one that hangs ---------------------------------------------------------------------------------------------------
+
+
+async def never(*_: Any) -> Any:
+    await asyncio.Event().wait()
+
+
+class SendsNever(Own):
+    send: ClassVar[Any] = never
+
+
+class GivesNever(Own):
+    def credentials(self) -> ApiKey:
+        provider = ApiKey(Secret("a-key-of-nobody"), {})
+        provider.get = never  # type: ignore[method-assign]
+        return provider
+
+
+@pytest.mark.parametrize(("connector", "what"), [(SendsNever, "its `send()`"), (GivesNever, "its credential provider")])
+def test_a_connector_that_hangs_ends_in_a_timeout_of_its_own(
+    gateway: GatewayFactory, connector: type[Connector], what: str
+) -> None:
+    def change(app: Gateway, _: PluginSet) -> None:
+        app.backends["own.default"].answer_seconds = 0.05
+
+    async def run() -> None:
+        beside = {"other": "openai-compatible"}
+        async with gateway(fine, connector=connector, beside=beside, change=change) as running:
+            answer = await running.chat(model="own:m")
+            assert answer.status_code == 504
+            told = f"the connector of backend `own.default` hangs: {what} took longer than 0.05 s"
+            assert answer.json()["error"]["message"].startswith(told)
+            assert (await running.chat(model="own:m|other:m")).status_code == 200
+
+    asyncio.run(run())

@@ -192,6 +192,63 @@ def test_a_leaked_task_is_named_with_its_connector(gateway: GatewayFactory, capl
     assert [task.cancelled() for task in Leaking.kept] == [True]
 
 
+class Leaving(Leaking):
+    name: ClassVar[str] = "leaving"
+
+    async def poll(self) -> None:
+        raise SystemExit(3)
+
+
+def test_an_exit_in_a_task_of_a_connector_ends_that_task_only(gateway: GatewayFactory) -> None:
+    Leaving.kept.clear()
+
+    async def test() -> None:
+        watch_tasks(asyncio.get_running_loop())
+        async with gateway(fine, connector=Leaving) as running:
+            for _ in range(2):
+                assert (await running.chat()).status_code == 200
+
+    asyncio.run(test())
+    raised = [task.exception() for task in Leaving.kept]
+    assert [str(error) for error in raised] == ["plugin code tried to end the process, with `SystemExit`"] * 2
+
+
+def test_a_task_that_never_began_is_closed_without_a_warning() -> None:
+    async def test() -> None:
+        tasks = Tasks()
+        with tasks.owning():
+            task = asyncio.create_task(for_ever())
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    watched(test)
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_close_that_hangs_is_told_and_keeps_nobody_open(
+    gateway: GatewayFactory, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, stubborn: bool
+) -> None:
+    monkeypatch.setattr("llmgate_core.backends.CLOSE_SECONDS", 0.05)
+
+    class Hanging(OpenAICompatible):
+        name = "hanging"
+        settings: Settings
+
+        async def aclose(self) -> None:
+            try:
+                await for_ever()
+            except asyncio.CancelledError:
+                if not stubborn:
+                    raise
+
+    with caplog.at_level(logging.WARNING, "llmgate"):
+        asyncio.run(left_behind(gateway, Hanging))
+    assert [record.getMessage() for record in caplog.records] == [
+        "backend hanging.default: `aclose()` of connector `hanging` hung for 0.05 s, and was cancelled"
+    ]
+
+
 def test_one_that_leaks_nothing_is_not_named(gateway: GatewayFactory, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "llmgate"):
         asyncio.run(left_behind(gateway, None))

@@ -223,13 +223,10 @@ class Backend:
         except TimeoutError:
             if not limit.expired():
                 raise  # the connector's own
-            self.logger.warning(
-                "backend %s: `aclose()` of connector `%s` hung for %g s, and was cancelled",
-                self.name,
-                self.connector.name,
-                CLOSE_SECONDS,
-            )
         finally:
+            if limit.expired():
+                told = "backend %s: `aclose()` of connector `%s` hung for %g s, and was cancelled"
+                self.logger.warning(told, self.name, self.connector.name, CLOSE_SECONDS)
             for task in await self.tasks.end():
                 self.logger.warning(
                     "backend %s: connector `%s` left a task behind, which was cancelled: %s; "

@@ -114,6 +114,8 @@ class Contained(Coroutine[Any, Any, Any]):
 
     def __init__(self, inner: Coroutine[Any, Any, Any]) -> None:
         self.inner = inner
+        self.__name__ = getattr(inner, "__name__", type(inner).__name__)  # for who shows the task
+        self.__qualname__ = getattr(inner, "__qualname__", self.__name__)
 
     def send(self, value: Any) -> Any:
         """As of any coroutine."""

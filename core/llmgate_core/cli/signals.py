@@ -119,6 +119,7 @@ def holders() -> list[str]:
     main = threading.main_thread()
     seen = look_at(sys._current_frames().get(main.ident or 0))
     others = [one for one in threading.enumerate() if not one.daemon and one is not main]
+    others = [one for one in others if "_do_shutdown" not in one.name]  # the loop's own, which waits for the others
     told = [str(seen)] * (seen is not None)
     for one in others:
         where = standing(one.ident or 0, "")
