@@ -535,3 +535,15 @@ def test_the_listing_tells_three_facts(site: Site) -> None:
     assert acme["import_milliseconds"] >= 0
     assert other["brings"] == {}
     assert "RuntimeError while loading: broken" in other["problem"]
+
+
+def test_an_import_that_takes_long_is_told_while_it_lasts(
+    site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmgate_core.plugins.SLOW_IMPORT_SECONDS", 0.05)
+    site.plugin("import time\ntime.sleep(0.3)\n" + textwrap.dedent(CONNECTOR))
+    assert "acme" in load(["acme"]).connectors
+    assert [record.getMessage() for record in caplog.records] == [
+        "plugin `acme` of distribution `llmgate-acme` 1.2 (llmgate_site_acme) is still being imported after 0.05 s; "
+        "if it hangs, uninstall or block it"
+    ]

@@ -10,10 +10,12 @@ import importlib
 import importlib.util
 import logging
 import sys
+import threading
 import time
 import traceback
 import types
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,8 @@ from .request import RequestRecord
 __all__ = ["Installed", "Loaded", "PluginSet", "describe", "discover", "load", "load_all", "place", "settings_type"]
 
 BUILTIN = "llmgate_core.builtin"
+SLOW_IMPORT_SECONDS = 5.0
+"""An import that takes longer is told while it lasts: it may never end."""
 
 logger = logging.getLogger("llmgate.plugins")
 
@@ -180,7 +184,7 @@ def _load_module(plugin: Installed) -> Loaded:
     started = time.perf_counter()
     result = Loaded(plugin)
     try:
-        with contained():
+        with contained(), _told_if_slow(plugin):
             module = importlib.import_module(plugin.target) if plugin.entry_point is None else plugin.entry_point.load()
             result.import_seconds = time.perf_counter() - started
             check_module(module)
@@ -194,6 +198,19 @@ def _load_module(plugin: Installed) -> Loaded:
         logger.debug("loading %s", plugin, exc_info=True)
         result.problem = f"{plugin}:\n  {type(error).__name__} while loading: {words_of(error)}{place(error)}"
     return result
+
+
+@contextmanager
+def _told_if_slow(plugin: Installed) -> Iterator[None]:
+    """Says whose import it is that everybody waits for."""
+    told = f"%s is still being imported after {SLOW_IMPORT_SECONDS:g} s; if it hangs, uninstall or block it"
+    timer = threading.Timer(SLOW_IMPORT_SECONDS, logger.warning, (told, plugin))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _collect(module: types.ModuleType, result: Loaded) -> None:
@@ -249,7 +266,7 @@ def _load_file(path: Path) -> Loaded:
     before = sys.modules.get(name)  # it may be in use, and a new version of the file that is broken must not harm it
     sys.modules[name] = module
     try:
-        with contained():
+        with contained(), _told_if_slow(plugin):
             spec.loader.exec_module(module)
     except PLUGIN_FAULTS as error:
         del sys.modules[name]
