@@ -374,6 +374,7 @@ def test_a_connector_need_not_know_anything() -> None:
     class Bare:
         name: ClassVar[str] = "acme"
         settings: AcmeSettings
+        dialects: ClassVar[frozenset[str]] = frozenset({"openai.chat"})
 
         def __init__(self, instance: Instance) -> None:
             self.credentials = Acme(instance).credentials

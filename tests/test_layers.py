@@ -42,6 +42,7 @@ LEVELS = (
     {
         "hookspecs",
         "mending",
+        "handed_over",
         "hybrid",
         "model_facts",
         "http_connector",

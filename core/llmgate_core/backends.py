@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from . import handed_over
 from .backoff import Backoff, BackoffRules, Turn
 from .circuit import Circuit, CircuitRules, State
 from .config import BackendConfig, GatewayConfig, decode_extra
@@ -19,6 +20,7 @@ from .errors import PLUGIN_FAULTS, ConfigError, ConnectorError, PluginError, Pro
 from .model_facts import Facts, overridden
 from .ownership import Tasks, uncancelled
 from .plugins import PluginSet, place, settings_type
+from .request import Dialect
 from .retry import RetryPolicy
 from .selector import Names
 from .upstream import Timeouts, Upstream
@@ -109,7 +111,9 @@ class Backend:
     default_params: Mapping[str, Any] = field(default_factory=dict)
     forced_params: Mapping[str, Any] = field(default_factory=dict)
     model_facts: Mapping[str, Facts] = field(default_factory=dict)
+    dialects: frozenset[Dialect] = frozenset()
     tasks: Tasks = field(default_factory=Tasks, repr=False)
+    _told: set[str] = field(default_factory=set, repr=False)
     _backoffs: dict[str, Backoff] = field(default_factory=dict)
     _circuits: dict[str, Circuit] = field(default_factory=dict)
 
@@ -158,13 +162,30 @@ class Backend:
         """What can be said without asking anybody."""
         try:
             self.connector.check()
-            status = self.credentials.provider.status()
+            status = handed_over.status(self.credentials.provider.status())
         except ConnectorError as error:
-            return Readiness(False, error.message)
+            return Readiness(False, handed_over.failure(error)[0].message)
+        except handed_over.Misfit as misfit:
+            self.tell_once(str(misfit))
+            return Readiness(False, f"its connector `{self.connector.name}` is at fault: {misfit}")
         except PLUGIN_FAULTS as error:
             logger.exception("connector of backend %s", self.name)
             return Readiness(False, f"its connector raised {type(error).__name__}; see the log")
-        return Readiness(status.ready, status.detail)
+        return Readiness(bool(status.ready), status.detail)
+
+    def credential_facts(self) -> Mapping[str, Any]:
+        """What the credential provider tells about its credential; nothing where it fails."""
+        try:
+            return handed_over.status(self.credentials.provider.status()).facts
+        except PLUGIN_FAULTS:
+            self.logger.debug("status of backend %s", self.name, exc_info=True)
+            return {}
+
+    def tell_once(self, words: str) -> None:
+        """Tells the log of a fault of the connector's that would otherwise be told with every request."""
+        if words not in self._told:
+            self._told.add(words)
+            self.logger.error("connector of backend %s is at fault: %s", self.name, words)
 
     async def models(self, learn: Callable[[Iterable[str]], None] = lambda _: None) -> Sequence[ModelInfo]:
         """The models of this backend; raises ConnectorError when they cannot be had, or must not be used.
@@ -182,7 +203,7 @@ class Backend:
 
         with uncancelled(), self.tasks.owning():
             listed = await self.connector.models(credential)
-        return [overridden(info, self.model_facts) for info in listed]
+        return [overridden(handed_over.model_info(info, "models"), self.model_facts) for info in listed]
 
     def facts(self, model: str) -> ModelInfo | None:
         """What is known of a model without asking anybody: the operator's word, then the connector's.
@@ -191,8 +212,10 @@ class Backend:
         """
         try:
             found = self.connector.facts(model) if hasattr(self.connector, "facts") else None
-            if not isinstance(found, ModelInfo | None):
-                raise TypeError(f"`facts()` returned a `{type(found).__name__}`, not a `ModelInfo` or None")
+            found = None if found is None else handed_over.model_info(found, "facts")
+        except handed_over.Misfit as misfit:
+            self.tell_once(f"{misfit}; it counts as knowing nothing of the model")
+            found = None
         except PLUGIN_FAULTS:
             self.logger.exception("what the connector of backend %s knows of a model", self.name)
             found = None
@@ -324,7 +347,8 @@ def _construct(
         credentials = _able(connector.credentials(), "credentials", ("get", "renew", "status"))
         retry = _able(connector.retry(), "retry", ("delay",))
         shared = _backoff_rules(connector)
-    except PluginError as error:
+        dialects = handed_over.dialects(connector.dialects)
+    except (PluginError, handed_over.Misfit) as error:
         raise PluginError(f"backend `{backend.name}`: connector `{cls.name}`: {error}") from None
     except PLUGIN_FAULTS as error:
         logger.debug("constructing backend %s", backend.name, exc_info=True)
@@ -344,6 +368,7 @@ def _construct(
         backend.default_params,
         backend.forced_params,
         backend.model_facts,
+        dialects,
     )
 
 

@@ -83,7 +83,7 @@ async def _ask(backend: Backend, watching: Watching, learn: Learn, *, offline: b
         backend.name,
         state.ready,
         state.detail,
-        tuple(str(text) for text in provider.status().facts.values()),
+        tuple(str(text) for text in backend.credential_facts().values()),
         own_list=getattr(backend.connector.settings, "models", None) is not None,
         can_log_in=isinstance(provider, CanLogIn),
     )
