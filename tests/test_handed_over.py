@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import logging
+import random
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from tests.test_misbehaving import Own, fine, named
 
-from llmgate_core.app import Gateway
+from llmgate_core.app import Gateway, create_app
+from llmgate_core.backends import World
+from llmgate_core.config import BackendConfig, GatewayConfig
 from llmgate_core.connectors import Connector, ModelInfo, UpstreamCall, UpstreamReply, Verdict
 from llmgate_core.credentials import ApiKey
 from llmgate_core.errors import ConnectorError, PluginError, RequestError
-from llmgate_core.plugins import PluginSet
+from llmgate_core.observe import Redactor, configure
+from llmgate_core.plugins import Installed, Loaded, PluginSet, load
 from llmgate_core.request import Params
+from llmgate_core.retry import RetryAfter
 from llmgate_core.secret import Secret
 from llmgate_core.testing import Exchange
 
@@ -433,3 +441,89 @@ def test_a_delay_that_is_none_ends_the_retries_and_is_told_once(
     (line,) = named(caplog)
     assert "own.default" in line
     assert "delay()" in line
+
+
+@pytest.mark.parametrize(("part", "method"), [("credentials", "status"), ("retry", "delay")])
+def test_a_part_of_it_whose_method_would_never_run_refuses_the_start(
+    gateway: GatewayFactory, part: str, method: str
+) -> None:
+    async def never(*_: Any) -> None:
+        raise AssertionError("nobody awaits it")
+
+    made = {"credentials": ApiKey(Secret("a-key-of-nobody"), {}), "retry": RetryAfter()}[part]
+    broken = type("Broken", (type(made),), {method: never})
+    broken_part = broken(Secret("a-key-of-nobody"), {}) if part == "credentials" else broken()
+
+    async def run() -> None:
+        async with gateway(fine, connector=own(**{part: lambda _: broken_part})):
+            pass
+
+    with pytest.raises(PluginError, match=f"`own`: its `{part}.*`{method}` is an `async def`"):
+        asyncio.run(run())
+
+
+# --- front ends -------------------------------------------------------------------------------------------------------
+
+
+async def coroutine(*_: Any) -> list[Any]:
+    return []
+
+
+@pytest.mark.parametrize(
+    "routes", [lambda *_: None, lambda *_: ["/v1/x"], lambda *_: "/v1/x", lambda *_: {"/": 1}, coroutine]
+)
+def test_routes_that_are_none_refuse_the_start(routes: Callable[..., Any]) -> None:
+    cls: Any = type("Acme", (), {"name": "acme", "__init__": lambda *_: None, "routes": routes})
+    plugin = Loaded(Installed("acme", "llmgate-acme", "1", "acme"), frontends=(cls,))
+    plugins = PluginSet((*load(()).loaded, plugin))
+    with pytest.raises(
+        PluginError, match=r"^front end `acme`: its `routes\(\)` returned .*, not a list of Starlette's routes"
+    ):
+        create_app(GatewayConfig(), plugins=plugins)
+
+
+# --- what is secret ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Keys:
+    base_url: str
+    models: tuple[str, ...] | None = None
+    key: Secret | None = None
+    more: tuple[Secret, ...] = ()
+    named: dict[str, Secret] = field(default_factory=dict)
+    absent: Secret | None = None
+
+
+def test_a_configured_secret_is_known_before_the_connector_is_made(
+    gateway: GatewayFactory, llmgate_logging: logging.Logger, tmp_path: Path
+) -> None:
+    file = tmp_path / "key"
+    file.write_text("secret-of-a-file\n")
+    extra = {
+        "key": "env:KEY",
+        "more": ["secret-in-a-list", f"file:{file}"],
+        "named": {"a": "secret-in-a-mapping"},
+        "absent": "env:ABSENT",
+    }
+
+    def credentials(self: Own) -> ApiKey:
+        values = [self.settings.key, *self.settings.more, *self.settings.named.values()]  # type: ignore[attr-defined]
+        self.instance.logger.warning("keys: %s", [one.reveal(self.instance.environ) for one in values])
+        return ApiKey(Secret("a-key-of-nobody"), {})
+
+    stream, redactors = io.StringIO(), Redactor()
+    configure("info", "text", redactors, stream)
+    connector = own(credentials=credentials, __annotations__={"settings": Keys})
+    config = GatewayConfig(backends=(BackendConfig("own", extra={"base_url": "http://127.0.0.1:9", **extra}),))
+    plugin = Loaded(Installed("own", "llmgate-own", "1", "own"), connectors=(connector,))
+    environ = {"KEY": "secret-of-the-environment"}
+    world = World(lambda: 0.0, random.Random(1), environ, tmp_path)
+
+    async def run() -> None:
+        made = create_app(config, plugins=PluginSet((plugin,)), world=world, redactor=redactors)
+        await made.aclose()
+
+    asyncio.run(run())
+    assert stream.getvalue().count("[secret]") == 4
+    assert "secret-" not in stream.getvalue()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -19,9 +20,11 @@ from .credentials import Credential, SingleFlight
 from .errors import PLUGIN_FAULTS, ConfigError, ConnectorError, PluginError, Problem, words_of
 from .model_facts import Facts, overridden
 from .ownership import Tasks, uncancelled
+from .plugin_checks import NEVER_RUNS, never_runs
 from .plugins import PluginSet, place, settings_type
 from .request import Dialect
 from .retry import RetryPolicy
+from .secret import MissingSecret, configured
 from .selector import Names
 from .upstream import Timeouts, Upstream
 
@@ -309,8 +312,17 @@ def decode_settings(config: GatewayConfig, plugins: PluginSet) -> tuple[Decoded,
     return decoded, problems
 
 
-def build(config: GatewayConfig, plugins: PluginSet, upstream: Upstream, world: World) -> Backends:
+def build(
+    config: GatewayConfig,
+    plugins: PluginSet,
+    upstream: Upstream,
+    world: World,
+    learn: Callable[[Iterable[str]], None] = lambda _: None,
+) -> Backends:
     """Constructs the connectors of all backends, once all settings are known to be good. Opens no connection.
+
+    Args:
+        learn: told the secrets that are configured before a connector is made, which might log them.
 
     Raises:
         ConfigError: every mistake in every `extra`, at once.
@@ -319,6 +331,10 @@ def build(config: GatewayConfig, plugins: PluginSet, upstream: Upstream, world: 
     decoded, problems = decode_settings(config, plugins)
     if problems:
         raise ConfigError(problems)
+    for _, _, settings in decoded:
+        for secret in configured(settings):
+            with suppress(MissingSecret):  # whoever needs it says so, when it is needed
+                learn([secret.reveal(world.environ)])
     built = [_construct(backend, cls, settings, config, upstream, world) for backend, cls, settings in decoded]
     return Backends(built, config.names())
 
@@ -398,6 +414,9 @@ def _able(found: Any, seam: str, methods: Sequence[str]) -> Any:
     for method in methods:
         if not callable(getattr(found, method, None)):
             raise PluginError(f"its `{seam}()` returned a `{type(found).__name__}`, which has no method `{method}`")
+        if method in ("status", "delay") and never_runs(getattr(found, method)):
+            sort = type(found).__name__
+            raise PluginError(f"its `{seam}()` returned a `{sort}` whose method `{method}` {NEVER_RUNS}")
     return found
 
 
