@@ -112,10 +112,9 @@ def test_a_status_of_another_type_is_not_ready(
             assert (await running.client.get(f"{running.url}/readyz")).status_code == 200
             shown = (await running.client.get(f"{running.url}/llmgate/status")).json()
             detail = {backend["name"]: backend["detail"] for backend in shown["backends"]}["own.default"]
-            kind = type(status).__name__
-            assert (
-                detail == f"its connector `own` is at fault: `status()` returned a `{kind}`, not a `CredentialStatus`"
-            )
+            told = f"`status()` returned a `{type(status).__name__}`, not a `CredentialStatus`"
+            assert detail == f"its connector `own` is at fault: {told}"
+            assert running.app.backends["own.default"].credential_facts() == {}
 
     asyncio.run(run())
     assert any("own.default" in line for line in named(caplog))
@@ -216,6 +215,24 @@ def test_facts_that_are_wrong_are_as_none_and_told_once(
     (line,) = named(caplog)
     assert line.startswith("connector of backend own.default is at fault: ")
     assert line.endswith("; it counts as knowing nothing of the model")
+
+
+@pytest.mark.parametrize("listed", [["m"], [ModelInfo("m", context=object())], [ModelInfo(3)]])  # type: ignore[arg-type]
+def test_listed_models_that_are_wrong_leave_the_others_listed(
+    gateway: GatewayFactory, caplog: pytest.LogCaptureFixture, listed: Any
+) -> None:
+    async def models(*_: Any) -> Any:
+        return listed
+
+    async def run() -> None:
+        async with gateway(fine, connector=own(models=models), beside=BESIDE) as running:
+            answer = await running.client.get(f"{running.url}/v1/models")
+            assert [model["id"] for model in answer.json()["data"]] == ["other:m"]
+            missing = (await running.app.models()).missing["own.default"]
+            assert missing.startswith("its connector is at fault: `")
+
+    asyncio.run(run())
+    assert named(caplog)[0] == "models of backend own.default"
 
 
 # --- a ConnectorError -------------------------------------------------------------------------------------------------

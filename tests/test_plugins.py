@@ -258,6 +258,7 @@ def test_an_asynchronous_generator_would_not_run_either(site: Site) -> None:
 
 def test_methods_that_are_awaited_may_be(site: Site) -> None:
     methods = "\n        ".join(f"async def {name}(self, *_): pass" for name in ("send", "models", "aclose"))
+    methods += "\n        async def events(self, *_): yield b''"
     site.plugin(CONNECTOR.replace("settings: None", methods))
     assert not load(["acme"]).problems
 

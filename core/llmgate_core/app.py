@@ -26,7 +26,7 @@ from .executor import Answer, Budget, Executor
 from .faults import Refused
 from .frontends.access import Access, BadKeys, KnownKey
 from .frontends.rim import App, Rim, not_found
-from .handed_over import sort_of
+from .handed_over import Misfit, sort_of
 from .observe import Redactor
 from .plugins import PluginSet, load
 from .policies.edit_precision import EditPrecision
@@ -160,6 +160,8 @@ class Gateway:
             return backend, f"no answer within {MODELS_TIMEOUT_SECONDS:g} s"
         except PLUGIN_FAULTS as error:
             logger.exception("models of backend %s", backend.name)
+            if isinstance(error, Misfit):
+                return backend, f"its connector is at fault: {error}"
             return backend, f"its connector raised {type(error).__name__}"
 
     async def aclose(self) -> None:

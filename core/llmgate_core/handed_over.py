@@ -129,7 +129,7 @@ def awaitable(found: Any, method: str) -> Any:
 def reply(found: object) -> UpstreamReply:
     """A success, of which the caller may get status, headers and bytes."""
     got = _a(UpstreamReply, found, "`send()` returned a")
-    _must(is_status(got.status, 200, 299), "`status` of its `UpstreamReply` is none of a success (200 to 299)")
+    _must(is_status(got.status, 200, 299), "`status` of its `UpstreamReply` is not that of a success (200 to 299)")
     _must(got.status not in NO_BODY, f"`status` of its `UpstreamReply` is {got.status}, which has no body")
     _headers(got.headers, "its `UpstreamReply`")
     _must(hasattr(got.chunks, "__anext__"), "`chunks` of its `UpstreamReply` is no asynchronous generator")
@@ -143,10 +143,10 @@ def _headers(found: Any, owner: str, *, are_sent: bool = False) -> None:
     """Raises Misfit for what are no headers; those that are sent as they are hold nothing that breaks a line."""
     _must(isinstance(found, Mapping), f"`headers` of {owner} is a `{type(found).__name__}`, not a mapping")
     for name, value in found.items():
-        is_name = isinstance(name, str) and _TOKEN.fullmatch(name) is not None
-        _must(is_name, f"the name of a header of {owner} is no text that HTTP allows there")
-        is_value = isinstance(value, str) and (not are_sent or value.isprintable())
-        _must(is_value, f"the value of header `{name}` of {owner} is no printable text")
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+            raise Misfit(f"the name of a header of {owner} is no text that HTTP allows there")
+        if not isinstance(value, str) or (are_sent and not value.isprintable()):
+            raise Misfit(f"the value of header `{name}` of {owner} is no printable text")
 
 
 def is_status(found: Any, least: int, most: int) -> bool:

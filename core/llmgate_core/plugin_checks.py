@@ -116,7 +116,9 @@ def _check_synchronous(cls: type[Any], what: str) -> None:
     """What is async where nobody awaits would be switched off without a word: a `check` that never refuses."""
     seams = {name for base in cls.__mro__ if _is_ours(base) for name, value in vars(base).items() if _is_plain(value)}
     for name in sorted({*SYNCHRONOUS[what], *seams}):
-        if never_runs(getattr(cls, name, None)):
+        method = getattr(cls, name, None)
+        # A seam may be a plain method that returns an asynchronous generator; one that is such a generator does as well.
+        if never_runs(method) if name in SYNCHRONOUS[what] else inspect.iscoroutinefunction(method):
             raise PluginError(f"{what} class `{cls.__name__}`: its method `{name}` {NEVER_RUNS}")
 
 
