@@ -235,6 +235,28 @@ def test_listed_models_that_are_wrong_leave_the_others_listed(
     assert named(caplog)[0] == "models of backend own.default"
 
 
+@pytest.mark.parametrize("error", [ConnectorError("unavailable", None), ConnectorError("overloaded", "down")])  # type: ignore[arg-type]
+@pytest.mark.parametrize("method", ["models", "check"])
+def test_a_wrong_failure_to_list_models_leaves_the_others_listed(
+    gateway: GatewayFactory, caplog: pytest.LogCaptureFixture, method: str, error: ConnectorError
+) -> None:
+    def check(*_: Any) -> None:
+        raise error
+
+    async def models(*_: Any) -> None:
+        raise error
+
+    async def run() -> None:
+        connector = own(models=models) if method == "models" else own(check=check)
+        async with gateway(fine, connector=connector, beside=BESIDE) as running:
+            answer = await running.client.get(f"{running.url}/v1/models")
+            assert [model["id"] for model in answer.json()["data"]] == ["other:m"]
+            assert (await running.client.get(f"{running.url}/readyz")).status_code == 200
+
+    asyncio.run(run())
+    assert any("own.default" in line for line in named(caplog))
+
+
 # --- a ConnectorError -------------------------------------------------------------------------------------------------
 
 

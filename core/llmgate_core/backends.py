@@ -167,7 +167,7 @@ class Backend:
             self.connector.check()
             status = handed_over.status(self.credentials.provider.status())
         except ConnectorError as error:
-            return Readiness(False, handed_over.failure(error)[0].message)
+            return Readiness(False, self._as_declared(error).message)
         except handed_over.Misfit as misfit:
             self.tell_once(str(misfit))
             return Readiness(False, f"its connector `{self.connector.name}` is at fault: {misfit}")
@@ -190,6 +190,13 @@ class Backend:
             self._told.add(words)
             self.logger.error("connector of backend %s is at fault: %s", self.name, words)
 
+    def _as_declared(self, error: ConnectorError) -> ConnectorError:
+        """A failure that is not told with a request, with fields of the right types."""
+        failure, wrong = handed_over.failure(error)
+        if wrong:
+            self.tell_once(f"it raised a `ConnectorError` with a wrong {handed_over.named(wrong)}")
+        return failure
+
     async def models(self, learn: Callable[[Iterable[str]], None] = lambda _: None) -> Sequence[ModelInfo]:
         """The models of this backend; raises ConnectorError when they cannot be had, or must not be used.
 
@@ -197,15 +204,17 @@ class Backend:
             learn: told the secrets of a credential before it is used, as an upstream may echo it.
         """
 
-        self.connector.check()
-
         async def credential() -> Credential:
             found = await self.credentials.get()
             learn(found.secrets())
             return found
 
-        with uncancelled(), self.tasks.owning():
-            listed = await self.connector.models(credential)
+        try:
+            with uncancelled(), self.tasks.owning():
+                self.connector.check()
+                listed = await self.connector.models(credential)
+        except ConnectorError as error:
+            raise self._as_declared(error) from None
         return [overridden(handed_over.model_info(info, "models"), self.model_facts) for info in listed]
 
     def facts(self, model: str) -> ModelInfo | None:

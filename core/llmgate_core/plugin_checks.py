@@ -117,7 +117,7 @@ def _check_synchronous(cls: type[Any], what: str) -> None:
     seams = {name for base in cls.__mro__ if _is_ours(base) for name, value in vars(base).items() if _is_plain(value)}
     for name in sorted({*SYNCHRONOUS[what], *seams}):
         method = getattr(cls, name, None)
-        # A seam may be a plain method that returns an asynchronous generator; one that is such a generator does as well.
+        # A seam may return an asynchronous generator, as `events` does; a method that is one does as well.
         if never_runs(method) if name in SYNCHRONOUS[what] else inspect.iscoroutinefunction(method):
             raise PluginError(f"{what} class `{cls.__name__}`: its method `{name}` {NEVER_RUNS}")
 
