@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from starlette.routing import Route
 from tests.test_misbehaving import Own, fine, named
 
 from llmgate_core.app import Gateway, create_app
@@ -519,6 +520,32 @@ def test_routes_that_are_none_refuse_the_start(routes: Callable[..., Any]) -> No
         PluginError, match=r"^front end `acme`: its `routes\(\)` returned .*, not a list of Starlette's routes"
     ):
         create_app(GatewayConfig(), plugins=plugins)
+
+
+NOTHING: Any = None
+NEW: Any = "new"
+
+
+@pytest.mark.parametrize(
+    "error", [RequestError("not so", status=200), RequestError(NOTHING), ConnectorError(NEW, "down")], ids=str
+)
+def test_a_front_end_whose_error_is_wrong_answers_with_an_error(
+    gateway: GatewayFactory, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    async def endpoint(_: Any) -> None:
+        raise error
+
+    def change(app: Gateway, _: PluginSet) -> None:
+        app.app._app.routes.append(Route("/acme", endpoint))  # type: ignore[attr-defined]
+
+    async def run() -> None:
+        async with gateway(fine, change=change) as running:
+            answer = await running.client.get(f"{running.url}/acme")
+            assert answer.status_code == (400 if isinstance(error, RequestError) else 502)
+            assert answer.json()["error"]["message"]
+
+    asyncio.run(run())
+    assert any("/acme" in line for line in named(caplog))
 
 
 # --- what is secret ---------------------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.sites import CONNECTOR, Site
 
+from llmgate_core.checks import find_problems
+from llmgate_core.config import GatewayConfig
 from llmgate_core.plugins import PluginSet, describe, discover, load, load_all, settings_type
 from llmgate_core.request import RequestRecord
 
@@ -336,6 +338,15 @@ def test_two_plugins_that_bring_one_policy_or_front_end(site: Site, hook: str, s
     assert told.startswith(f"{sort} `same` is brought by plugin `one` ")
     assert " and by plugin `two` " in told
     assert told.endswith("; uninstall or block one of them")
+
+
+def test_two_files_that_bring_one_policy_are_told_of_once(tmp_path: Path) -> None:
+    source = CONNECTOR.replace("connectors", "policies").replace("settings: None", "def apply(self, *_): pass")
+    files = [tmp_path / "one.py", tmp_path / "two.py"]
+    for file in files:
+        file.write_text(textwrap.dedent(source))
+    (problem,) = find_problems(GatewayConfig(), load([], files=files))
+    assert problem.message.startswith("policy `acme` is brought by plugin file ")
 
 
 def test_a_rival_of_a_policy_that_llmgate_brings_itself_loses(site: Site) -> None:

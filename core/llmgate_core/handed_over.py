@@ -203,7 +203,6 @@ _FAILURE: dict[str, Callable[[Any], Any]] = {
 }
 _REFUSAL: dict[str, Callable[[Any], Any]] = {
     "message": _message,
-    "status": lambda found: found if is_status(found, 400, 499) else 400,
     "code": lambda found: _label(found) or "invalid_request",
     "param": _label,
     "retry_after": _seconds,
@@ -220,9 +219,10 @@ def failure(error: ConnectorError) -> tuple[ConnectorError, Sequence[str]]:
     return (ConnectorError(**right), wrong) if wrong else (error, ())
 
 
-def refusal(error: RequestError) -> tuple[RequestError, Sequence[str]]:
-    """The same for a refusal: one that is no 4xx becomes a 400."""
-    right, wrong = _mended(error, _REFUSAL)
+def refusal(error: RequestError, *, most: int = 499) -> tuple[RequestError, Sequence[str]]:
+    """The same for a refusal: one whose status is not between 400 and `most` becomes a 400."""
+    status = {"status": lambda found: found if is_status(found, 400, most) else 400}
+    right, wrong = _mended(error, {**_REFUSAL, **status})
     return (RequestError(**right), wrong) if wrong else (error, ())
 
 
