@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from llmgate_core.backends import MAX_MODELS, Backend, Backends, Readiness, Remembered, World, build
+from llmgate_core.backends import MAX_MODELS, Backend, Backends, Readiness, Remembered, World
 from llmgate_core.backoff import BackoffRules
 from llmgate_core.config import BackendConfig, FailureHandlingConfig, GatewayConfig, Origin, TimeoutsConfig
 from llmgate_core.connectors import Connector, Instance, ModelInfo
+from llmgate_core.construction import build
 from llmgate_core.credentials import Credential, CredentialStatus
 from llmgate_core.errors import ConfigError, ConnectorError, PluginError
 from llmgate_core.model_facts import Facts
@@ -374,6 +375,7 @@ def test_a_connector_need_not_know_anything() -> None:
     class Bare:
         name: ClassVar[str] = "acme"
         settings: AcmeSettings
+        dialects: ClassVar[frozenset[str]] = frozenset({"openai.chat"})
 
         def __init__(self, instance: Instance) -> None:
             self.credentials = Acme(instance).credentials

@@ -42,6 +42,7 @@ LEVELS = (
     {
         "hookspecs",
         "mending",
+        "handed_over",
         "hybrid",
         "model_facts",
         "http_connector",
@@ -65,6 +66,7 @@ LEVELS = (
         "backend_sections",
         "editor_schemas",
         "backends",
+        "construction",
         "executor",
         "attempts",
         "stalls",

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.sites import CONNECTOR, Site
 
+from llmgate_core.checks import find_problems
+from llmgate_core.config import GatewayConfig
 from llmgate_core.plugins import PluginSet, describe, discover, load, load_all, settings_type
 from llmgate_core.request import RequestRecord
 
@@ -240,6 +242,128 @@ def test_a_connector_without_its_methods(site: Site) -> None:
 )
 def test_a_class_of_another_sort(site: Site, hook: str, words: str) -> None:
     assert problem_of(CONNECTOR.replace("llmgate_register_connectors", hook), site) == words
+
+
+ASYNC = "is an `async def`, and would never run: it is called without `await`, so write an ordinary `def`"
+
+
+@pytest.mark.parametrize("method", ["check", "credentials", "retry", "facts", "backoff", "headers", "classify"])
+def test_a_method_of_a_connector_that_would_never_run(site: Site, method: str) -> None:
+    said = problem_of(CONNECTOR.replace("settings: None", f"async def {method}(self, *_): pass"), site)
+    assert said == f"connector class `Acme`: its method `{method}` {ASYNC}"
+
+
+def test_an_asynchronous_generator_would_not_run_either(site: Site) -> None:
+    source = CONNECTOR.replace("settings: None", "async def check(self): yield")
+    assert problem_of(source, site) == f"connector class `Acme`: its method `check` {ASYNC}"
+
+
+def test_methods_that_are_awaited_may_be(site: Site) -> None:
+    methods = "\n        ".join(f"async def {name}(self, *_): pass" for name in ("send", "models", "aclose"))
+    methods += "\n        async def events(self, *_): yield b''"
+    site.plugin(CONNECTOR.replace("settings: None", methods))
+    assert not load(["acme"]).problems
+
+
+@pytest.mark.parametrize(
+    ("hook", "sort", "method"),
+    [("llmgate_register_policies", "policy", "apply"), ("llmgate_register_frontends", "front end", "routes")],
+)
+def test_a_method_of_a_policy_or_front_end_that_would_never_run(site: Site, hook: str, sort: str, method: str) -> None:
+    source = f"""
+        from llmgate_core import hookimpl
+        LLMGATE_PLUGIN_API = 1
+        class Acme:
+            name = "acme"
+            async def {method}(self, *_): pass
+        @hookimpl
+        def {hook}():
+            return Acme
+    """
+    assert problem_of(source, site) == f"{sort} class `Acme`: its method `{method}` {ASYNC}"
+
+
+@pytest.mark.parametrize("hook", ["llmgate_request_finished", "llmgate_register_policies"])
+def test_a_hook_that_would_never_run(site: Site, hook: str) -> None:
+    said = problem_of(f"{CONNECTOR}\n    @hookimpl\n    async def {hook}(): pass\n", site)
+    assert said == f"hook `{hook}` {ASYNC}"
+
+
+@pytest.mark.parametrize(
+    ("hook", "sort", "method"),
+    [
+        ("llmgate_register_connectors", "connector", "send"),
+        ("llmgate_register_policies", "policy", "apply"),
+        ("llmgate_register_frontends", "front end", "routes"),
+    ],
+)
+def test_one_plugin_with_two_of_one_name(site: Site, hook: str, sort: str, method: str) -> None:
+    source = f"""
+        from llmgate_core import hookimpl
+        LLMGATE_PLUGIN_API = 1
+        class Acme:
+            name = "acme"
+            def {method}(self, *_): pass
+            def credentials(self): pass
+        class Again(Acme):
+            pass
+        @hookimpl
+        def {hook}():
+            return [Acme, Again]
+    """
+    said = problem_of(source, site)
+    assert said == f"{sort} `acme` is brought by two of its classes, `Acme` and `Again`; each needs a name of its own"
+
+
+@pytest.mark.parametrize(
+    ("hook", "sort", "method"),
+    [("llmgate_register_policies", "policy", "apply"), ("llmgate_register_frontends", "front end", "routes")],
+)
+def test_two_plugins_that_bring_one_policy_or_front_end(site: Site, hook: str, sort: str, method: str) -> None:
+    source = f"""
+        from llmgate_core import hookimpl
+        LLMGATE_PLUGIN_API = 1
+        class Acme:
+            name = "same"
+            def {method}(self, *_): pass
+        @hookimpl
+        def {hook}():
+            return Acme
+    """
+    site.plugin(source, name="one")
+    site.plugin(source, name="two")
+    plugins = load(["one", "two"])
+    assert sorted(plugins.problems) == ["one", "two"]
+    told = plugins.problems["one"]
+    assert told.startswith(f"{sort} `same` is brought by plugin `one` ")
+    assert " and by plugin `two` " in told
+    assert told.endswith("; uninstall or block one of them")
+
+
+def test_two_files_that_bring_one_policy_are_told_of_once(tmp_path: Path) -> None:
+    source = CONNECTOR.replace("connectors", "policies").replace("settings: None", "def apply(self, *_): pass")
+    files = [tmp_path / "one.py", tmp_path / "two.py"]
+    for file in files:
+        file.write_text(textwrap.dedent(source))
+    (problem,) = find_problems(GatewayConfig(), load([], files=files))
+    assert problem.message.startswith("policy `acme` is brought by plugin file ")
+
+
+def test_a_rival_of_a_policy_that_llmgate_brings_itself_loses(site: Site) -> None:
+    policy = next(cls.name for cls in load([]).policies)
+    site.plugin(f"""
+        from llmgate_core import hookimpl
+        LLMGATE_PLUGIN_API = 1
+        class Acme:
+            name = "{policy}"
+            def apply(self, *_): pass
+        @hookimpl
+        def llmgate_register_policies():
+            return Acme
+    """)
+    plugins = load(["acme"])
+    assert list(plugins.problems) == ["acme"]
+    assert plugins.problems["acme"].endswith("; uninstall or block the latter")
 
 
 def test_settings_whose_type_is_there_for_type_checkers_only(site: Site) -> None:

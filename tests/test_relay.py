@@ -201,4 +201,4 @@ def test_a_connector_that_returns_something_else_is_a_bug_in_words(
             return code
 
     assert asyncio.run(run()) == "connector_bug"
-    assert "`send()` returned `str`, not an `UpstreamReply`" in caplog.text
+    assert "`send()` returned a `str`, not an `UpstreamReply`" in caplog.text

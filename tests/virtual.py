@@ -221,6 +221,7 @@ class Desk:
             pacing,
             logging.getLogger(f"llmgate.backend.{name}.default"),
             random.Random(seed),
+            dialects=upstream.dialects,
         )
 
     async def ask(self, selector: str, *, after: float = 0.0, stream: bool = False) -> Ended:

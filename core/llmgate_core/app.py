@@ -17,15 +17,17 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Router
 
 from . import selector
-from .backends import Backend, Backends, World, build
+from .backends import Backend, Backends, World
 from .checks import find_problems
 from .config import GatewayConfig
 from .connectors import ModelInfo, Policy
+from .construction import build
 from .errors import PLUGIN_FAULTS, ConfigError, ConnectorError, PluginError, Problem, SelectorError, words_of
 from .executor import Answer, Budget, Executor
 from .faults import Refused
 from .frontends.access import Access, BadKeys, KnownKey
 from .frontends.rim import App, Rim, not_found
+from .handed_over import Misfit, sort_of
 from .observe import Redactor
 from .ownership import contained
 from .plugins import PluginSet, load
@@ -160,6 +162,8 @@ class Gateway:
             return backend, f"no answer within {MODELS_TIMEOUT_SECONDS:g} s"
         except PLUGIN_FAULTS as error:
             logger.exception("models of backend %s", backend.name)
+            if isinstance(error, Misfit):
+                return backend, f"its connector is at fault: {error}"
             return backend, f"its connector raised {type(error).__name__}"
 
     async def aclose(self) -> None:
@@ -192,7 +196,7 @@ def create_app(
         raise ConfigError(problems)
     keys = caller_keys(config, world.environ, redactor)
     upstream = Upstream(world.environ)
-    backends = build(config, plugins, upstream, world)
+    backends = build(config, plugins, upstream, world, redactor.learn)
     budget = Budget(config.failure_handling.max_attempts, config.failure_handling.total_timeout_seconds)
     policies = make_policies(config, plugins)
     executor = Executor(
@@ -278,10 +282,11 @@ def _router(gateway: Gateway) -> Router:
     for cls in gateway.plugins.frontends:
         try:
             with contained():
-                routes += cls(None).routes(gateway)
+                found = cls(None).routes(gateway)
         except PLUGIN_FAULTS as error:
             text = f"front end `{cls.name}` raised {type(error).__name__} when constructed: {words_of(error)}"
             raise PluginError(text) from error
+        routes += _right_routes(cls.name, found)
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
@@ -291,3 +296,13 @@ def _router(gateway: Gateway) -> Router:
             await gateway.aclose()
 
     return Router(routes, redirect_slashes=False, default=not_found, lifespan=lifespan)
+
+
+def _right_routes(frontend: str, found: object) -> Sequence[BaseRoute]:
+    """What `routes()` returned; raises PluginError for what would make a failure of every path that nobody serves."""
+    listed = list(found) if isinstance(found, list | tuple) else None
+    wrong = [route for route in listed or () if not isinstance(route, BaseRoute)]
+    if listed is not None and not wrong:
+        return listed
+    told = f"a list with a `{sort_of(wrong[0])}`" if wrong else f"a `{sort_of(found)}`"
+    raise PluginError(f"front end `{frontend}`: its `routes()` returned {told}, not a list of Starlette's routes")

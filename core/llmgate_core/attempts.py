@@ -7,21 +7,22 @@ caller would miss, or with its first bytes where nothing could be tried again; a
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from . import replies
+from . import handed_over, replies
 from .backends import Backend
 from .backoff import COME_BACK_SECONDS, Turn
 from .connectors import UpstreamCall, UpstreamReply
 from .credentials import Credential
 from .dialects import chat, failures, spoken
-from .errors import PLUGIN_FAULTS, ConnectorError, Kind, RequestError
+from .errors import KINDS, PLUGIN_FAULTS, ConnectorError, GatewayError, Kind, RequestError
 from .observe import Redactor
 from .ownership import Owned, contained
 from .request import GENERATE, Attempt, Dialect, GatewayRequest, RequestRecord
@@ -138,8 +139,13 @@ class Errand:
         return self.attempts[-1].kind if self.attempts else None
 
     def call(self, credential: Credential) -> UpstreamCall:
-        """What the connector is asked to send."""
+        """What the connector is asked to send.
+
+        It gets copies of headers: what it writes into them must reach neither the next provider nor the next attempt.
+        """
         asked = self.request
+        credential = copy.copy(credential)  # not `replace`: a provider's own class may be made in another way
+        object.__setattr__(credential, "headers", dict(credential.headers))
         return UpstreamCall(
             asked.operation,
             self.dialect,
@@ -147,7 +153,7 @@ class Errand:
             asked.stream,
             self.body,
             credential,
-            asked.headers,
+            dict(asked.headers),
             asked.id,
         )
 
@@ -224,7 +230,12 @@ class Attempts:
         if not errand.patient:
             return None
         with self._fence(errand):
-            return errand.backend.retry.delay(failure, tries)
+            found = errand.backend.retry.delay(failure, tries)
+        try:
+            return handed_over.delay(found)
+        except handed_over.Misfit as misfit:
+            errand.backend.tell_once(f"its retry policy: {misfit}; it is taken as None")
+            return None
 
     def _would_retry(self, errand: Errand, tries: int) -> bool:
         """Whether the retry policy would have another attempt if this one failed in one of the usual ways."""
@@ -257,9 +268,9 @@ class Attempts:
                     backend.connector.check()
                     credential = await _in_time(backend, backend.credentials.get(), "its credential provider")
                     self._redactor.learn(credential.secrets())
-                    reply = await _in_time(backend, backend.connector.send(errand.call(credential)), "its `send()`")
-                if not isinstance(reply, UpstreamReply):
-                    raise TypeError(f"`send()` returned `{type(reply).__name__}`, not an `UpstreamReply`")
+                    sending = handed_over.awaitable(backend.connector.send(errand.call(credential)), "send")
+                    found = await _in_time(backend, sending, "its `send()`")
+                reply = await self._looked_at(errand, found)
                 reply = replace(reply, chunks=Owned(reply.chunks, backend.tasks))
                 if not errand.request.stream:
                     turn.succeeded()  # others need not wait for the end of a long answer
@@ -278,6 +289,15 @@ class Attempts:
             raise
         finally:
             attempt.seconds = self._monotonic() - started
+
+    async def _looked_at(self, errand: Errand, found: Any) -> UpstreamReply:
+        """What `send` returned, if it can be passed on; else it is closed, as nobody else would."""
+        try:
+            return handed_over.reply(found)
+        except handed_over.Misfit:
+            if isinstance(found, UpstreamReply):
+                await self._close(errand, found)
+            raise
 
     async def _commit(self, errand: Errand, credential: Credential, reply: UpstreamReply, hold: bool) -> Answer:
         """The answer, once its beginning (stream) or its whole (plain) shows that it is one."""
@@ -347,21 +367,44 @@ class Attempts:
             with contained():
                 yield
         except ConnectorError as error:
+            failure = self._as_declared(errand, error)
             for name in ("message", "code", "type", "param", "upstream_request_id"):
-                if text := getattr(error, name):
-                    setattr(error, name, self._redactor.strike(text))
-            error.args = (error.message,)
-            raise
-        except RequestError:
-            raise
+                if text := getattr(failure, name):
+                    setattr(failure, name, self._redactor.strike(text))
+            failure.args = (failure.message,)
+            if failure is error:
+                raise
+            raise failure from None
+        except RequestError as error:
+            refusal, wrong = handed_over.refusal(error)
+            if not wrong:
+                raise
+            self._tell_wrong(errand, error, wrong)
+            raise refusal from None
         except PLUGIN_FAULTS as error:
             name, request_id = errand.backend.name, errand.request.id
             logger.exception("%s: connector of backend %s raised", request_id, name)
             raise ConnectorError(
                 "bug",
-                f"the connector of backend `{name}` failed ({type(error).__name__}); "
+                f"the connector of backend `{name}` failed{handed_over.why(error)}; "
                 f"the gateway's log has the details under {request_id}",
             ) from None
+
+    def _as_declared(self, errand: Errand, error: ConnectorError) -> ConnectorError:
+        """The failure with fields of the right types; one of a kind that there is not is a bug, and told as such."""
+        failure, wrong = handed_over.failure(error)
+        if wrong:
+            self._tell_wrong(errand, error, wrong)
+        if "kind" in wrong:
+            raised = f"the connector of backend `{errand.backend.name}` raised a `ConnectorError`"
+            failure.message = f"{raised} whose `kind` is none of {handed_over.named(KINDS)}: {failure.message}"
+        return failure
+
+    def _tell_wrong(self, errand: Errand, error: GatewayError, wrong: Sequence[str]) -> None:
+        """A field of what a connector raised is not of its type: for the log, as the caller can do nothing about it."""
+        told = "%s: connector of backend %s raised a `%s` with a wrong %s"
+        sort, fields = type(error).__name__, handed_over.named(wrong)
+        logger.error(told, errand.request.id, errand.backend.name, sort, fields, exc_info=error)
 
 
 async def _in_time(backend: Backend, call: Awaitable[T], what: str) -> T:

@@ -10,18 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from . import handed_over
 from .backoff import Backoff, BackoffRules, Turn
 from .circuit import Circuit, CircuitRules, State
-from .config import BackendConfig, GatewayConfig, decode_extra
-from .connectors import Connector, Instance, ModelInfo
+from .connectors import Connector, ModelInfo
 from .credentials import Credential, SingleFlight
-from .errors import PLUGIN_FAULTS, ConfigError, ConnectorError, PluginError, Problem, words_of
+from .errors import PLUGIN_FAULTS, ConnectorError
 from .model_facts import Facts, overridden
 from .ownership import Tasks, contained
-from .plugins import PluginSet, place, settings_type
+from .request import Dialect
 from .retry import RetryPolicy
 from .selector import Names
-from .upstream import Timeouts, Upstream
 
 logger = logging.getLogger("llmgate.backends")
 
@@ -112,8 +111,10 @@ class Backend:
     default_params: Mapping[str, Any] = field(default_factory=dict)
     forced_params: Mapping[str, Any] = field(default_factory=dict)
     model_facts: Mapping[str, Facts] = field(default_factory=dict)
+    dialects: frozenset[Dialect] = frozenset()
     answer_seconds: float | None = None
     tasks: Tasks = field(default_factory=Tasks, repr=False)
+    _told: set[str] = field(default_factory=set, repr=False)
     _backoffs: dict[str, Backoff] = field(default_factory=dict)
     _circuits: dict[str, Circuit] = field(default_factory=dict)
 
@@ -163,13 +164,37 @@ class Backend:
         try:
             with contained():
                 self.connector.check()
-                status = self.credentials.provider.status()
+                status = handed_over.status(self.credentials.provider.status())
         except ConnectorError as error:
-            return Readiness(False, error.message)
+            return Readiness(False, self._as_declared(error).message)
+        except handed_over.Misfit as misfit:
+            self.tell_once(str(misfit))
+            return Readiness(False, f"its connector `{self.connector.name}` is at fault: {misfit}")
         except PLUGIN_FAULTS as error:
             logger.exception("connector of backend %s", self.name)
             return Readiness(False, f"its connector raised {type(error).__name__}; see the log")
-        return Readiness(status.ready, status.detail)
+        return Readiness(bool(status.ready), status.detail)
+
+    def credential_facts(self) -> Mapping[str, Any]:
+        """What the credential provider tells about its credential; nothing where it fails."""
+        try:
+            return handed_over.status(self.credentials.provider.status()).facts
+        except PLUGIN_FAULTS:
+            self.logger.debug("status of backend %s", self.name, exc_info=True)
+            return {}
+
+    def tell_once(self, words: str) -> None:
+        """Tells the log of a fault of the connector's that would otherwise be told with every request."""
+        if words not in self._told:
+            self._told.add(words)
+            self.logger.error("connector of backend %s is at fault: %s", self.name, words)
+
+    def _as_declared(self, error: ConnectorError) -> ConnectorError:
+        """A failure that is not told with a request, with fields of the right types."""
+        failure, wrong = handed_over.failure(error)
+        if wrong:
+            self.tell_once(f"it raised a `ConnectorError` with a wrong {handed_over.named(wrong)}")
+        return failure
 
     async def models(self, learn: Callable[[Iterable[str]], None] = lambda _: None) -> Sequence[ModelInfo]:
         """The models of this backend; raises ConnectorError when they cannot be had, or must not be used.
@@ -178,16 +203,18 @@ class Backend:
             learn: told the secrets of a credential before it is used, as an upstream may echo it.
         """
 
-        self.connector.check()
-
         async def credential() -> Credential:
             found = await self.credentials.get()
             learn(found.secrets())
             return found
 
-        with contained(), self.tasks.owning():
-            listed = await self.connector.models(credential)
-        return [overridden(info, self.model_facts) for info in listed]
+        try:
+            with contained(), self.tasks.owning():
+                self.connector.check()
+                listed = await self.connector.models(credential)
+        except ConnectorError as error:
+            raise self._as_declared(error) from None
+        return [overridden(handed_over.model_info(info, "models"), self.model_facts) for info in listed]
 
     def facts(self, model: str) -> ModelInfo | None:
         """What is known of a model without asking anybody: the operator's word, then the connector's.
@@ -197,8 +224,10 @@ class Backend:
         try:
             with contained():
                 found = self.connector.facts(model) if hasattr(self.connector, "facts") else None
-            if not isinstance(found, ModelInfo | None):
-                raise TypeError(f"`facts()` returned a `{type(found).__name__}`, not a `ModelInfo` or None")
+            found = None if found is None else handed_over.model_info(found, "facts")
+        except handed_over.Misfit as misfit:
+            self.tell_once(f"{misfit}; it counts as knowing nothing of the model")
+            found = None
         except PLUGIN_FAULTS:
             self.logger.exception("what the connector of backend %s knows of a model", self.name)
             found = None
@@ -286,122 +315,3 @@ def _remembered(known: dict[str, T], model: str, make: Callable[[], T]) -> T:
 
 def _left(backoff: Backoff | None, now: float) -> float | None:
     return None if backoff is None or backoff.is_over else backoff.remaining(now)
-
-
-Decoded = list[tuple[BackendConfig, type[Connector], Any]]
-
-
-def decode_settings(config: GatewayConfig, plugins: PluginSet) -> tuple[Decoded, list[Problem]]:
-    """The settings of all backends whose connector is known, and every mistake in every `extra`."""
-    decoded: Decoded = []
-    problems: list[Problem] = []
-    for backend in config.enabled_backends():
-        if cls := plugins.connectors.get(backend.type):
-            settings, found = decode_extra(backend, settings_type(cls))
-            decoded.append((backend, cls, settings))
-            problems += found
-    return decoded, problems
-
-
-def build(config: GatewayConfig, plugins: PluginSet, upstream: Upstream, world: World) -> Backends:
-    """Constructs the connectors of all backends, once all settings are known to be good. Opens no connection.
-
-    Raises:
-        ConfigError: every mistake in every `extra`, at once.
-        PluginError: a connector's constructor raised.
-    """
-    decoded, problems = decode_settings(config, plugins)
-    if problems:
-        raise ConfigError(problems)
-    built = [_construct(backend, cls, settings, config, upstream, world) for backend, cls, settings in decoded]
-    return Backends(built, config.names())
-
-
-def _construct(
-    backend: BackendConfig,
-    cls: type[Connector],
-    settings: Any,
-    config: GatewayConfig,
-    upstream: Upstream,
-    world: World,
-) -> Backend:
-    instance = Instance(
-        name=backend.name,
-        settings=settings,
-        http=upstream.client(_timeouts(config, backend)),
-        clock=world.clock,
-        random=world.random,
-        environ=world.environ,
-        home=world.home,
-        logger=logging.getLogger(f"llmgate.backend.{backend.name}"),
-        sleep=world.sleep,
-    )
-    try:
-        with contained():
-            connector = cls(instance)
-            credentials = _able(connector.credentials(), "credentials", ("get", "renew", "status"))
-            retry = _able(connector.retry(), "retry", ("delay",))
-            shared = _backoff_rules(connector)
-    except PluginError as error:
-        raise PluginError(f"backend `{backend.name}`: connector `{cls.name}`: {error}") from None
-    except PLUGIN_FAULTS as error:
-        logger.debug("constructing backend %s", backend.name, exc_info=True)
-        raise PluginError(
-            f"backend `{backend.name}`: connector `{cls.name}` raised {type(error).__name__} when constructed: "
-            f"{words_of(error)}{place(error, cls.__module__)}"
-        ) from error
-    return Backend(
-        backend.name,
-        connector,
-        SingleFlight(credentials),
-        retry,
-        shared,
-        _pacing(config),
-        instance.logger,
-        instance.random,
-        backend.default_params,
-        backend.forced_params,
-        backend.model_facts,
-        _answer_seconds(_timeouts(config, backend)),
-    )
-
-
-def _answer_seconds(timeouts: Timeouts) -> float | None:
-    """A second after a connector that keeps to its HTTP client's timeouts has answered."""
-    if timeouts.connect is None or timeouts.first_byte is None:
-        return None
-    return timeouts.connect + timeouts.first_byte + 1.0
-
-
-def _backoff_rules(connector: Connector) -> BackoffRules | None:
-    """A connector may offer rules, and need not."""
-    rules = connector.backoff() if hasattr(connector, "backoff") else None
-    if not isinstance(rules, BackoffRules | None):
-        raise PluginError(f"its `backoff()` returned a `{type(rules).__name__}`, not `BackoffRules` or None")
-    return rules
-
-
-def _pacing(config: GatewayConfig) -> Pacing:
-    handling = config.failure_handling
-    if not handling.enabled:
-        return Pacing()
-    rules = BackoffRules(
-        max_wait=handling.max_silent_wait_seconds,
-        longest=handling.max_cooldown_seconds,
-        probe_wait=handling.max_silent_wait_seconds,
-        unhinted=handling.min_retry_wait_seconds,
-    )
-    return Pacing(rules)
-
-
-def _able(found: Any, seam: str, methods: Sequence[str]) -> Any:
-    """What a connector's `seam` returned, if it has these methods; raises PluginError if not."""
-    for method in methods:
-        if not callable(getattr(found, method, None)):
-            raise PluginError(f"its `{seam}()` returned a `{type(found).__name__}`, which has no method `{method}`")
-    return found
-
-
-def _timeouts(config: GatewayConfig, backend: BackendConfig) -> Timeouts:
-    merged = backend.merged_timeouts(config.timeouts)
-    return Timeouts(merged.connect_seconds, merged.first_byte_seconds, merged.idle_seconds, merged.total_seconds)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .backend_sections import is_made_from_default, no_such_default
-from .backends import decode_settings
 from .config import BackendConfig, GatewayConfig
+from .construction import decode_settings
 from .errors import Problem
 from .plugins import PluginSet
 from .policy_settings import decode_policies
@@ -52,13 +52,14 @@ def _why_missing(backend: BackendConfig, config: GatewayConfig, plugins: PluginS
 def _broken_plugins(config: GatewayConfig, plugins: PluginSet) -> list[Problem]:
     """Those that no backend names: files of the command line, and what `plugins.load` asks for."""
     types = {backend.type for backend in config.backends}
-    return [
+    found = [
         Problem("the command line", None, one.problem)
         if one.plugin.is_file
         else config.problem(("plugins", "load"), _by_name(one.plugin.name, one.absent) or one.problem)
         for one in plugins.loaded
         if one.problem and (one.plugin.is_file or one.plugin.name not in types)
     ]
+    return list(dict.fromkeys(found))  # of two that bring one name the same is said
 
 
 def _by_name(name: str, absent: str) -> str:

@@ -64,7 +64,7 @@ def _understood(
         ConnectorError: kind `not_found`, there is none that the caller's could be said in.
         RequestError: it says something that cannot be said there.
     """
-    found = way(request.dialect, backend.connector.dialects)
+    found = way(request.dialect, backend.dialects)
     if found is None or (found[1] is not None and request.operation != GENERATE):
         raise ConnectorError("not_found", f"backend `{backend.name}` does not speak `{request.dialect}`")
     dialect, translate = found

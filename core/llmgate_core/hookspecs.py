@@ -32,7 +32,8 @@ def llmgate_register_connectors() -> type[Connector] | Sequence[type[Connector]]
 def llmgate_register_policies() -> type[Policy] | Sequence[type[Policy]]:  # type: ignore[empty-body]
     """The policies of this plugin: each is asked about every attempt, in the order in which plugins were loaded.
 
-    A plugin without a connector is loaded where the configuration names it, under `plugins.load`.
+    A plugin without a connector is loaded where the configuration names it, under `plugins.load`. Two plugins that
+    bring policies of one name are both refused.
     """
 
 
@@ -40,7 +41,8 @@ def llmgate_register_policies() -> type[Policy] | Sequence[type[Policy]]:  # typ
 def llmgate_register_frontends() -> type[Frontend] | Sequence[type[Frontend]]:  # type: ignore[empty-body]
     """The front ends of this plugin: each answers the paths that it names, in its own dialect.
 
-    A plugin without a connector is loaded where the configuration names it, under `plugins.load`.
+    A plugin without a connector is loaded where the configuration names it, under `plugins.load`. Two plugins that
+    bring front ends of one name are both refused.
     """
 
 

@@ -17,6 +17,15 @@ from .connectors import PLUGIN_API
 from .errors import PluginError
 from .settings import decode, did_you_mean, json_schema
 
+SYNCHRONOUS = {
+    "connector": ("check", "credentials", "retry", "facts", "backoff", "presets", "simulator"),
+    "policy": ("apply",),
+    "front end": ("routes",),
+}
+"""Methods that are called without `await`. Those that core's own classes have besides are found in these."""
+
+NEVER_RUNS = "is an `async def`, and would never run: it is called without `await`, so write an ordinary `def`"
+
 API_ATTRIBUTE = "LLMGATE_PLUGIN_API"
 
 
@@ -49,6 +58,11 @@ def check_module(module: Any) -> None:
 _HOOKS = {name: value for name, value in vars(hookspecs).items() if name.startswith("llmgate_")}
 
 
+def never_runs(method: Any) -> bool:
+    """Whether a call of it does nothing but to make a coroutine or an asynchronous generator."""
+    return inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
+
+
 def _check_hook(name: str, function: Callable[..., Any]) -> None:
     """Says in words what pluggy would refuse, or would never call."""
     is_marked = hasattr(function, f"{hookspecs.PROJECT}_impl")
@@ -61,6 +75,8 @@ def _check_hook(name: str, function: Callable[..., Any]) -> None:
         return
     if not is_marked:
         raise PluginError(f"`{name}` is not marked with `@hookimpl`, so it would never be called")
+    if never_runs(function):
+        raise PluginError(f"hook `{name}` {NEVER_RUNS}")
     given = list(inspect.signature(_HOOKS[name]).parameters)
     for parameter in inspect.signature(function).parameters.values():
         is_demanded = parameter.default is parameter.empty and parameter.kind not in (
@@ -90,8 +106,38 @@ def classes(hook: Any, what: str, methods: Sequence[str]) -> tuple[type[Any], ..
         lacking = [method for method in methods if not callable(getattr(cls, method, None))]
         if lacking:
             raise PluginError(f"{what} class `{cls.__name__}` has no method `{lacking[0]}`")
+        _check_synchronous(cls, what)
         _check_settings(cls, what)
+    _check_names(found, what)
     return tuple(found)
+
+
+def _check_synchronous(cls: type[Any], what: str) -> None:
+    """What is async where nobody awaits would be switched off without a word: a `check` that never refuses."""
+    seams = {name for base in cls.__mro__ if _is_ours(base) for name, value in vars(base).items() if _is_plain(value)}
+    for name in sorted({*SYNCHRONOUS[what], *seams}):
+        method = getattr(cls, name, None)
+        # A seam may return an asynchronous generator, as `events` does; a method that is one does as well.
+        if never_runs(method) if name in SYNCHRONOUS[what] else inspect.iscoroutinefunction(method):
+            raise PluginError(f"{what} class `{cls.__name__}`: its method `{name}` {NEVER_RUNS}")
+
+
+def _is_ours(cls: type[Any]) -> bool:
+    return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
+def _is_plain(value: object) -> bool:
+    return inspect.isfunction(value) and not never_runs(value)
+
+
+def _check_names(found: Sequence[type[Any]], what: str) -> None:
+    first: dict[str, type[Any]] = {}
+    for cls in found:
+        if cls.name in first:
+            classes = f"`{first[cls.name].__name__}` and `{cls.__name__}`"
+            told = f"{what} `{cls.name}` is brought by two of its classes, {classes}; each needs a name of its own"
+            raise PluginError(told)
+        first[cls.name] = cls
 
 
 def _check_settings(cls: type[Any], what: str) -> None:

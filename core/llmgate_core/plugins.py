@@ -54,6 +54,15 @@ class Loaded:
     problem: str = ""
     absent: str = ""  # of a plugin that is not installed: how its `problem` goes on after the name
 
+    def named(self) -> list[tuple[str, str]]:
+        """Sort and name of each class that it registered, in words."""
+        sorts: dict[str, tuple[type[Any], ...]] = {
+            "connector": self.connectors,
+            "policy": self.policies,
+            "front end": self.frontends,
+        }
+        return [(sort, cls.name) for sort, classes in sorts.items() for cls in classes]
+
     def brings(self) -> dict[str, list[str]]:
         """Names of everything that it registered, by sort."""
         sorts: dict[str, tuple[type[Any], ...]] = {
@@ -233,16 +242,17 @@ def _collect(module: types.ModuleType, result: Loaded) -> None:
 
 
 def _mark_rivals(loaded: Sequence[Loaded]) -> None:
-    """Two plugins that bring one connector: neither is taken, because which one it would be is chance.
+    """Two plugins that bring one connector, policy or front end: neither is taken.
 
+    Which connector it would be is chance; and of two policies of one name both would decide, the second unnoticed.
     What llmgate brings itself stays: it cannot be uninstalled, and without it there would be no front ends.
     """
-    owners: dict[str, Loaded] = {}
+    owners: dict[tuple[str, str], Loaded] = {}
     for one in loaded:
-        for cls in one.connectors:
-            first = owners.setdefault(cls.name, one)
+        for sort, name in one.named():
+            first = owners.setdefault((sort, name), one)
             if first is not one:
-                text = f"connector `{cls.name}` is brought by {first.plugin} and by {one.plugin}"
+                text = f"{sort} `{name}` is brought by {first.plugin} and by {one.plugin}"
                 if first.plugin.target == BUILTIN:
                     one.problem = f"{text}; uninstall or block the latter"
                 else:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 from .errors import GatewayError
@@ -154,6 +155,19 @@ class Secret:
 
     def __repr__(self) -> str:
         return f"<Secret from {self.label}>"
+
+
+def configured(settings: object) -> Iterator[Secret]:
+    """Every Secret in decoded settings, however deep in dataclasses, sequences and mappings."""
+    if isinstance(settings, Secret):
+        yield settings
+    elif is_dataclass(settings) and not isinstance(settings, type):
+        yield from configured([getattr(settings, entry.name) for entry in fields(settings)])
+    elif isinstance(settings, Mapping):
+        yield from configured(list(settings.values()))
+    elif isinstance(settings, list | tuple | set | frozenset):
+        for one in settings:
+            yield from configured(one)
 
 
 def _expand(place: str, environ: Mapping[str, str]) -> Path:

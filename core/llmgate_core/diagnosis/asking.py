@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from ..backends import Backend, World, build
+from ..backends import Backend, World
 from ..config import BackendConfig, GatewayConfig
 from ..connectors import HttpReply
+from ..construction import build
 from ..credentials import CanLogIn, Credential
 from ..errors import ConnectorError
 from ..http_connector import HttpConnector
@@ -83,7 +84,7 @@ async def _ask(backend: Backend, watching: Watching, learn: Learn, *, offline: b
         backend.name,
         state.ready,
         state.detail,
-        tuple(str(text) for text in provider.status().facts.values()),
+        tuple(str(text) for text in backend.credential_facts().values()),
         own_list=getattr(backend.connector.settings, "models", None) is not None,
         can_log_in=isinstance(provider, CanLogIn),
     )

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import selector
-from ..backends import decode_settings
 from ..config import INSTANCES, GatewayConfig, Places, advise
+from ..construction import decode_settings
 from ..errors import Problem, SelectorError
 from ..plugins import PluginSet
 from ..policies.rewrites import compile_rule

@@ -211,7 +211,7 @@ def read_error(body: bytes) -> Told:
         return Told(value[:MAX_MESSAGE])
     if not isinstance(value, dict):
         return Told(excerpt(body))
-    return replace(_from_object(value), request_id=_label(value.get("request_id")))
+    return replace(_from_object(value), request_id=_id(_label(value.get("request_id"))))
 
 
 def _from_object(value: dict[str, Any]) -> Told:
@@ -291,8 +291,12 @@ def excerpt(body: bytes) -> str:
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """The upstream's own id of the request, if its headers (lower-case names) tell."""
-    found = headers.get("x-request-id") or headers.get("request-id")
-    return found[:200] if found else None
+    return _id(headers.get("x-request-id") or headers.get("request-id"))
+
+
+def _id(found: str | None) -> str | None:
+    """An id that can go into a header of ours."""
+    return found[:200] if found and found.isprintable() else None
 
 
 # --- when to come back --------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ class CountTokens(Endpoint):
         """One JSON object."""
         leaf = self._gateway.route(request.selector).branches[0].leaf
         backend = self._gateway.executor.backend_of(leaf)
-        if messages.DIALECT in backend.connector.dialects:
+        if messages.DIALECT in backend.dialects:
             try:
                 return await super().answer(request, record)
             except ConnectorError as error:

@@ -92,7 +92,7 @@ class Responses(Endpoint):
         if any(branch.reasoning for branch in plan.branches):  # it is asked in another dialect
             return False
         backends = map(self._gateway.executor.backend_of, plan.leaves)
-        return all(responses.DIALECT in backend.connector.dialects for backend in backends)
+        return all(responses.DIALECT in backend.dialects for backend in backends)
 
     async def _kept_at_its_end(self, chunks: Chunks, request: GatewayRequest) -> Chunks:
         """A stream as it passes. The conversation is kept before its caller can read the end, and go on from it."""

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from starlette.exceptions import HTTPException
 
+from .. import handed_over
 from ..errors import PLUGIN_FAULTS, ConnectorError, RequestError
 from ..faults import FAULT
 from ..observe import Redactor
@@ -153,6 +154,7 @@ class Rim:
             headers["allow"] = (error.headers or {}).get("Allow", "")  # RFC 9110, section 15.5.6, asks for it
             error = wrong_method(record, error)
         expected = isinstance(error, RequestError | ConnectorError)
+        error = self._as_declared(error, record)
         if not expected:
             logger.exception("%s %s %s", record.id, record.method, record.path, exc_info=error)
         record.error = self._redactor.strike(str(error)) if expected else type(error).__name__
@@ -170,6 +172,20 @@ class Rim:
             }
         )
         await sender({"type": "http.response.body", "body": answer.body})
+
+    @staticmethod
+    def _as_declared(error: BaseException, record: RequestRecord) -> BaseException:
+        """The error with fields of the right types: a plugin's front end may have raised it. Ours is a 503 at times."""
+        wrong: Sequence[str] = ()
+        told = error
+        if isinstance(error, RequestError):
+            told, wrong = handed_over.refusal(error, most=599)
+        elif isinstance(error, ConnectorError):
+            told, wrong = handed_over.failure(error)
+        if wrong:
+            fields = handed_over.named(wrong)
+            logger.error("%s %s: an error with a wrong %s", record.id, record.path, fields, exc_info=error)
+        return told
 
 
 class Receiver:

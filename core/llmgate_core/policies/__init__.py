@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from ..connectors import Policy, Verdict
 from ..errors import PLUGIN_FAULTS, ConnectorError, RequestError
+from ..handed_over import named, refusal, why
+from ..handed_over import verdict as looked_at
 from ..ownership import contained
 from ..request import GatewayRequest, Params
 from ..selector import Leaf
@@ -42,13 +44,14 @@ def apply_all(policies: Iterable[Policy], request: GatewayRequest, leaf: Leaf, p
 def _asked(policy: Policy, request: GatewayRequest, leaf: Leaf, params: Params) -> Verdict:
     try:
         with contained():
-            verdict = policy.apply(request, leaf, params)
-        if not isinstance(verdict, Verdict):
-            raise TypeError(f"`apply()` returned a `{type(verdict).__name__}`, not a `Verdict`")
-    except RequestError:
-        raise
+            return looked_at(policy.apply(request, leaf, params), params)
+    except RequestError as error:
+        refused, wrong = refusal(error)
+        if not wrong:
+            raise
+        logger.exception("%s: policy `%s` raised a refusal with a wrong %s", request.id, policy.name, named(wrong))
+        raise refused from None
     except PLUGIN_FAULTS as error:
         logger.exception("%s: policy `%s` raised", request.id, policy.name)
-        told = f"policy `{policy.name}` failed ({type(error).__name__})"
+        told = f"policy `{policy.name}` failed{why(error)}"
         raise ConnectorError("bug", f"{told}; the gateway's log has the details under {request.id}") from None
-    return verdict
