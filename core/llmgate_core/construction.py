@@ -117,9 +117,10 @@ def _construct(
 
 def _answer_seconds(timeouts: Timeouts) -> float | None:
     """A second after a connector that keeps to its HTTP client's timeouts has answered."""
-    if timeouts.connect is None or timeouts.first_byte is None:
-        return None
-    return timeouts.connect + timeouts.first_byte + 1.0
+    ways = [timeouts.total]
+    if timeouts.connect is not None and timeouts.first_byte is not None:
+        ways.append(timeouts.connect + timeouts.first_byte)
+    return min((way + 1.0 for way in ways if way is not None), default=None)
 
 
 def _backoff_rules(connector: Connector) -> BackoffRules | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import pytest
 
 from llmgate_core.cli import COMMANDS
 from llmgate_core.cli.configuration import OVERRIDES
+from llmgate_core.cli.serve import log_of_threads
 from llmgate_core.testing import Exchange, ScriptedUpstream
 
 if TYPE_CHECKING:
@@ -768,3 +770,15 @@ def test_schema_writes_one_file_each(run: Run, folder: Path) -> None:
         json.loads((folder / "new/schemas/config.json").read_text())
         == run("schema", LLMGATE_BLOCK_PLUGINS="qwen-oauth,minimax,ollama,cap-tokens").json()["config"]
     )
+
+
+def test_what_a_thread_raises_goes_to_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", log_of_threads)
+    thread = threading.Thread(target=lambda: {}["missing"], name="of-a-plugin")
+    thread.start()
+    thread.join()
+    (record,) = caplog.records
+    assert record.getMessage() == "thread of-a-plugin raised"
+    assert "KeyError: 'missing'" in caplog.text

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TextIO
@@ -76,6 +77,7 @@ async def serve(ctx: click.Context, flags: Mapping[str, Any]) -> None:
     redactor = Redactor()
     async with demo_or_configured(ctx, flags) as (config, plugins, notes):
         configure(config.logging.level, config.logging.format, redactor)
+        threading.excepthook = log_of_threads
         from ..app import create_app
         from ..gateways import Gateways
         from .reload import reader
@@ -92,6 +94,13 @@ async def serve(ctx: click.Context, flags: Mapping[str, Any]) -> None:
             await gateways.aclose()
     ctx.meta[SERVES] = False
     end_within(EXIT_SECONDS)
+
+
+def log_of_threads(raised: threading.ExceptHookArgs) -> None:
+    """What a thread raises goes to the log, where secrets are struck out, and not to the terminal as it is."""
+    name = raised.thread.name if raised.thread else "that is gone"
+    told = (raised.exc_type, raised.exc_value or raised.exc_type(), raised.exc_traceback)
+    logging.getLogger("llmgate.server").error("thread %s raised", name, exc_info=told)
 
 
 @asynccontextmanager
