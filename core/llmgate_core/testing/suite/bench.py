@@ -20,6 +20,7 @@ from ...errors import ConnectorError
 from ...upstream import Timeouts, Upstream
 from ...wire import Body, encode
 from ..scripted import Script, ScriptedUpstream
+from . import limits
 from .instruments import CuttingClient, LogWatch
 from .limits import CLOSING_SECONDS, Hung, in_time
 from .subject import Subject, described, promise, request_in
@@ -48,13 +49,14 @@ def on_a_bench(check: Callable[[S, Bench], Awaitable[None]]) -> Callable[[S, Pat
                 async with limit, bench_for(self, tmp_path) as bench:
                     await check(self, bench)
             except TimeoutError:
-                promise(not limit.expired(), f"a call must come to its end; this one hung for {CHECK_SECONDS:g} s")
+                promise(
+                    not limit.expired(),
+                    f"calls must come to their end: those of this check have not within {CHECK_SECONDS:g} s, because "
+                    "one hangs, or each takes too long",
+                )
                 raise
 
-        try:
-            asyncio.run(run())
-        except Hung as hung:
-            raise AssertionError(str(hung)) from None
+        limits.run(run())
 
     functools.update_wrapper(test, check)
     del test.__wrapped__  # type: ignore[attr-defined]  # pytest would look there for the names of fixtures

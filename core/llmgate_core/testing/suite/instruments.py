@@ -149,6 +149,16 @@ async def _cut(chunks: AsyncGenerator[bytes, None], size: int) -> AsyncGenerator
         await chunks.aclose()
 
 
+class Untouchable:
+    """An HttpClient that nobody may use."""
+
+    async def send(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes = b""
+    ) -> HttpReply:
+        """Fails."""
+        raise AssertionError("nothing may be sent here")
+
+
 class LogWatch(logging.Handler):
     """Collects every log record of the process while it is entered, whatever the levels are."""
 

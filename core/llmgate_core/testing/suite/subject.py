@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import tempfile
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from ...errors import ConnectorError
 from ...plugins import settings_type
 from ...secret import MissingSecret, Secret
 from ...settings import Fault, decode
-from .instruments import CHAT, LOGGER, SPEECHES, Speech
+from .instruments import CHAT, LOGGER, SPEECHES, Speech, Untouchable
 
 NOWHERE = "http://127.0.0.1:9/v1"
 """An address for connectors that are never asked to send."""
@@ -53,8 +54,19 @@ class Subject:
 
     def dialect(self) -> str:
         """The dialect of the suite's requests: OpenAI chat where the connector speaks it, else its first."""
-        spoken = getattr(self.connector, "dialects", ())
+        spoken: Any = self.spoken() or ()
         return "openai.chat" if "openai.chat" in spoken or not spoken else min(spoken)
+
+    def spoken(self) -> object:
+        """The connector's `dialects`: the class says, else an instance, as settings may decide."""
+        found = getattr(self.connector, "dialects", None)
+        if isinstance(found, frozenset):
+            return found
+        if "_spoken" not in vars(self):
+            with tempfile.TemporaryDirectory(prefix="llmgate-conformance-") as folder:
+                made = self.connector(self.instance(Untouchable(), Path(folder)))
+                self._spoken: object = getattr(made, "dialects", None)
+        return self._spoken
 
     def speech(self) -> Speech:
         """What the upstream answers, by default in the dialect of the requests.
