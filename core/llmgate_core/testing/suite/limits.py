@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from ...stalls import standing
 
@@ -23,6 +23,8 @@ BLOCKED_SECONDS = 20.0
 """How long a check may take before it is looked at where its thread stands: no other limit ends code that blocks."""
 LOOKS, LOOK_SECONDS = 4, 0.25
 """How often in a row a thread must be found in the same turn to be blocked, and how long after each other."""
+TURN_SECONDS, TURN_LOOKS = 0.5, 8
+"""How long one turn of a loop may take, and how often it must be seen in it to have taken that long."""
 END_SECONDS = 90.0
 """How long a check may take, with all that it leaves behind, whether or not it blocks."""
 
@@ -75,6 +77,44 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 class BlockedError(Exception):
     """A check that did not give its thread back. The message says where the thread stands; empty where it waits."""
+
+
+class Lookout:
+    """Looks, from a thread of its own, whether one turn of this thread's loop takes `TURN_SECONDS` and longer.
+
+    Who blocks is looked at all the time; where the machine has no time for either thread, there are few looks, and
+    nothing is told.
+
+    Attributes:
+        where: the place where the loop stood; empty where it went on.
+    """
+
+    def __init__(self, package: str) -> None:
+        self.where = ""
+        self._package = package
+        self._watched = threading.get_ident()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def _look(self) -> None:
+        begun = standing(self._watched, self._package)
+        since, looks = time.monotonic(), 0
+        while not self._stopped.wait(TURN_SECONDS / (2 * TURN_LOOKS)):
+            seen = standing(self._watched, self._package)
+            if seen is None or begun is None or seen.turn is not begun.turn:
+                begun, since, looks = seen, time.monotonic(), 0
+                continue
+            looks += 1
+            if looks >= TURN_LOOKS and time.monotonic() - since >= TURN_SECONDS:
+                self.where = seen.where
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
 
 
 def unblocked(check: Callable[[], T], package: str) -> T:

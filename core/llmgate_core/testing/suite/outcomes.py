@@ -90,7 +90,7 @@ def outcomes(suite: type[ConnectorSuite]) -> Iterator[Outcome]:
 
     A check that the suite skips is left out.
     """
-    package = suite.connector.__module__.partition(".")[0]
+    package = suite().package()
     for owner in ConnectorSuite.__bases__:
         for check in (name for name in vars(owner) if name.startswith("test_")):
             promise = check.removeprefix("test_").replace("_", " ")

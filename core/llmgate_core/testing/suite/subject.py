@@ -17,6 +17,8 @@ from ...secret import MissingSecret, Secret
 from ...settings import Fault, decode
 from .instruments import CHAT, LOGGER, SPEECHES, Speech, Untouchable
 
+SYSTEM, SAID = "Be brief.", "Grüße, 世界 🙂"
+"""What the suite's requests say."""
 NOWHERE = "http://127.0.0.1:9/v1"
 """An address for connectors that are never asked to send."""
 
@@ -56,6 +58,10 @@ class Subject:
         """The dialect of the suite's requests: OpenAI chat where the connector speaks it, else its first."""
         spoken: Any = self.spoken() or ()
         return "openai.chat" if "openai.chat" in spoken or not spoken else min(spoken)
+
+    def package(self) -> str:
+        """The package that the connector is in; its lines are told."""
+        return self.connector.__module__.partition(".")[0]
 
     def spoken(self) -> object:
         """The connector's `dialects`: the class says, else an instance, as settings may decide."""
@@ -115,7 +121,7 @@ class Subject:
 
 def request_in(dialect: str, model: str, *, stream: bool) -> Mapping[str, Any]:
     """The body of a request in a dialect; like chat where the suite does not know it."""
-    system, said = "Be brief.", [{"role": "user", "content": "Grüße, 世界 🙂"}]
+    system, said = SYSTEM, [{"role": "user", "content": SAID}]
     flag = {"stream": True} if stream else {}
     if dialect == "openai.responses":
         return {"model": model, "instructions": system, "input": said, "max_output_tokens": 16, **flag}
