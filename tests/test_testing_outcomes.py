@@ -118,6 +118,21 @@ def test_who_awaits_is_not_told_that_it_blocks(
     }
 
 
+def test_who_blocks_is_told_with_the_place_and_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Blocks(Acme):
+        async def send(self, call: UpstreamCall) -> UpstreamReply:
+            time.sleep(3)  # noqa: ASYNC251 - that is the mistake
+            return await super().send(call)
+
+    monkeypatch.setattr(limits, "BLOCKED_SECONDS", 0.5)
+    found = list(outcomes(set_up(suite_of(Blocks), NOTHING)))
+    assert [one.check for one in found if one.broken] == ["test_closing_twice"], "the first that asks for anything"
+    line = Blocks.send.__code__.co_firstlineno + 1
+    assert f"must not block the thread that it runs in, and after 0.5 s it still stood at {__file__}:{line} in" in (
+        found[-1].broken
+    )
+
+
 def test_a_check_that_the_suite_skips_is_left_out() -> None:
     class Own(ConnectorSuite):
         connector = Acme

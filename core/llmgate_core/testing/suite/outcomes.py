@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -85,16 +85,20 @@ def _names(settings: Any) -> Iterator[str]:
             yield from _names(getattr(settings, entry.name))
 
 
-def outcomes(suite: type[ConnectorSuite]) -> Iterator[Outcome]:
+def outcomes(suite: type[ConnectorSuite], begun: Callable[[Outcome], None] = lambda _: None) -> Iterator[Outcome]:
     """Tries one promise after the other, in the order of the contract; a check that blocks is the last.
 
     A check that the suite skips is left out.
+
+    Args:
+        begun: is told which promise is tried next, as a plugin may end the process.
     """
     package = suite().package()
     for owner in ConnectorSuite.__bases__:
         for check in (name for name in vars(owner) if name.startswith("test_")):
             promise = check.removeprefix("test_").replace("_", " ")
             tried = Outcome(check, _words(owner), promise, _words(vars(owner)[check]))
+            begun(tried)
             try:
                 fault = limits.unblocked(partial(_fault, suite(), check, package), package)
             except limits.BlockedError as blocked:
