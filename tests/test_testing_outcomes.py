@@ -125,6 +125,7 @@ def test_who_blocks_is_told_with_the_place_and_is_the_last(monkeypatch: pytest.M
             return await super().send(call)
 
     monkeypatch.setattr(limits, "BLOCKED_SECONDS", 0.5)
+    monkeypatch.setattr(limits, "LOOK_SECONDS", 0.05)
     found = list(outcomes(set_up(suite_of(Blocks), NOTHING)))
     assert [one.check for one in found if one.broken] == ["test_closing_twice"], "the first that asks for anything"
     line = Blocks.send.__code__.co_firstlineno + 1

@@ -14,7 +14,7 @@ from ..scripted import Exchange, Script
 from .bench import CLOSE_REPLY, READ, SEND, Bench, on_a_bench, read_whole
 from .instruments import Speech
 from .limits import Lookout, in_time
-from .subject import Subject, described, promise
+from .subject import Subject, described, package_of, promise
 
 CUTS = (None, 1, 2, 3, 5, 7, 64)
 """Sizes in bytes; 1 to 3 cut inside UTF-8 characters, None leaves the pieces as the upstream sent them."""
@@ -138,7 +138,7 @@ class AnswerChecks(Subject):
         """All requests share one thread: code that blocks holds up every one of them."""
         where = ""
         for _ in range(TRIES):
-            with Lookout(self.package()) as lookout:
+            with Lookout(package_of(self.connector)) as lookout:
                 for stream in (False, True):
                     with contextlib.suppress(Exception):  # told by the other checks
                         await bench.read(bench.call(stream=stream))

@@ -21,7 +21,7 @@ CLOSING_SECONDS = 1.0
 """How long a check waits for the connector that it leaves behind; whether closing ends is for other checks to say."""
 BLOCKED_SECONDS = 20.0
 """How long a check may take before it is looked at where its thread stands: no other limit ends code that blocks."""
-LOOKS, LOOK_SECONDS = 4, 0.25
+LOOKS, LOOK_SECONDS = 12, 0.25
 """How often in a row a thread must be found in the same turn to be blocked, and how long after each other."""
 TURN_SECONDS, TURN_LOOKS = 0.5, 8
 """How long one turn of a loop may take, and how often it must be seen in it to have taken that long."""

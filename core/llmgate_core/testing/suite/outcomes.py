@@ -16,7 +16,7 @@ from ...secret import Secret
 from ...settings import decode
 from . import ConnectorSuite, limits
 from .advice import ADVICE, BLOCKED_ADVICE, RAISED_ADVICE
-from .subject import NOWHERE, Subject, described
+from .subject import NOWHERE, Subject, described, package_of
 
 MADE_UP_KEY = "conformance-key-2f9c1b04"
 
@@ -93,7 +93,7 @@ def outcomes(suite: type[ConnectorSuite], begun: Callable[[Outcome], None] = lam
     Args:
         begun: is told which promise is tried next, as a plugin may end the process.
     """
-    package = suite().package()
+    package = package_of(suite.connector)
     for owner in ConnectorSuite.__bases__:
         for check in (name for name in vars(owner) if name.startswith("test_")):
             promise = check.removeprefix("test_").replace("_", " ")

@@ -49,7 +49,7 @@ class ShapeChecks(Subject):
 
     def test_dialects(self) -> None:
         """`dialects` names what the upstream speaks."""
-        found = self.spoken()
+        found = self._spoken()
         promise(
             isinstance(found, frozenset) and bool(found) and all(isinstance(one, str) and one for one in found),
             "`dialects` must be a frozenset with at least one dialect, such as `openai.chat`",

@@ -36,6 +36,11 @@ def described(error: BaseException) -> str:
     return f"`{type(error).__name__}`{kind} ({error})"
 
 
+def package_of(connector: type[Connector]) -> str:
+    """The package that a connector is in: where something stands or is raised, its lines are told."""
+    return connector.__module__.partition(".")[0]
+
+
 class Subject:
     """What is tried, and how it is set up. ConnectorSuite explains the attributes to authors."""
 
@@ -56,23 +61,19 @@ class Subject:
 
     def dialect(self) -> str:
         """The dialect of the suite's requests: OpenAI chat where the connector speaks it, else its first."""
-        spoken: Any = self.spoken() or ()
+        spoken: Any = self._spoken() or ()
         return "openai.chat" if "openai.chat" in spoken or not spoken else min(spoken)
 
-    def package(self) -> str:
-        """The package that the connector is in; its lines are told."""
-        return self.connector.__module__.partition(".")[0]
-
-    def spoken(self) -> object:
+    def _spoken(self) -> object:
         """The connector's `dialects`: the class says, else an instance, as settings may decide."""
         found = getattr(self.connector, "dialects", None)
         if isinstance(found, frozenset):
             return found
-        if "_spoken" not in vars(self):
+        if "_seen" not in vars(self):
             with tempfile.TemporaryDirectory(prefix="llmgate-conformance-") as folder:
                 made = self.connector(self.instance(Untouchable(), Path(folder)))
-                self._spoken: object = getattr(made, "dialects", None)
-        return self._spoken
+                self._seen: object = getattr(made, "dialects", None)
+        return self._seen
 
     def speech(self) -> Speech:
         """What the upstream answers, by default in the dialect of the requests.
