@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from _thread import interrupt_main
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -19,6 +21,7 @@ from llmgate_core import (
     UpstreamReply,
 )
 from llmgate_core.testing import ConnectorSuite
+from llmgate_core.testing.suite import limits
 from llmgate_core.testing.suite.advice import ADVICE, RAISED_ADVICE
 from llmgate_core.testing.suite.outcomes import MADE_UP_KEY, Setup, outcomes, set_up, suite_of, variables
 
@@ -93,6 +96,70 @@ def test_an_exception_that_ends_programs_ends_its_check_only(raised: BaseExcepti
     assert found["test_plain_answer_passes_untouched"].startswith(told)
     assert found["test_models"] == ""
     assert list(found)[-1] == "test_facts_are_model_info_or_nothing"
+
+
+@pytest.mark.parametrize("called", [asyncio.sleep, lambda seconds: asyncio.to_thread(time.sleep, seconds)])
+def test_who_awaits_is_not_told_that_it_blocks(
+    called: Callable[[float], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Acme):
+        async def send(self, call: UpstreamCall) -> UpstreamReply:
+            await called(2.0)
+            return await super().send(call)
+
+    monkeypatch.setattr(limits, "BLOCKED_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "CALL_SECONDS", 1.5)
+    suite = set_up(suite_of(Slow), NOTHING)
+    check = "test_plain_answer_passes_untouched"
+    for name in {name for name in dir(ConnectorSuite) if name.startswith("test_")} - {check}:
+        setattr(suite, name, None)
+    assert {one.check: one.broken for one in outcomes(suite)} == {
+        check: "`send()` must come to its end, and hung for 1.5 s"
+    }
+
+
+def test_who_blocks_is_told_with_the_place_and_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Blocks(Acme):
+        async def send(self, call: UpstreamCall) -> UpstreamReply:
+            time.sleep(3)  # noqa: ASYNC251 - that is the mistake
+            return await super().send(call)
+
+    monkeypatch.setattr(limits, "BLOCKED_SECONDS", 0.5)
+    monkeypatch.setattr(limits, "LOOK_SECONDS", 0.05)
+    found = list(outcomes(set_up(suite_of(Blocks), NOTHING)))
+    assert [one.check for one in found if one.broken] == ["test_closing_twice"], "the first that asks for anything"
+    line = Blocks.send.__code__.co_firstlineno + 1
+    assert f"must not block the thread that it runs in, and after 0.5 s it still stood at {__file__}:{line} in" in (
+        found[-1].broken
+    )
+
+
+def test_a_check_that_the_suite_skips_is_left_out() -> None:
+    class Own(ConnectorSuite):
+        connector = Acme
+        environ: ClassVar[dict[str, str]] = {"ACME_KEY": "0123456789", "ACME_OTHER": "0123456789"}
+        test_models: Any = None
+
+        def test_name(self) -> None:
+            pytest.skip("not here")
+
+        @pytest.mark.skip
+        def test_dialects(self) -> None:
+            raise AssertionError
+
+    found = list(outcomes(Own))
+    assert [one for one in found if one.broken] == []
+    assert {"test_name", "test_dialects", "test_models"}.isdisjoint(one.check for one in found)
+
+
+def test_settings_may_decide_about_the_dialects() -> None:
+    class Decides(Acme):
+        @property
+        def dialects(self) -> frozenset[str]:  # type: ignore[override]
+            return frozenset({"anthropic.messages"}) if self.settings.plain else frozenset({"openai.chat"})
+
+    assert [one for one in outcomes(set_up(suite_of(Decides), NOTHING)) if one.broken] == []
+    assert set_up(suite_of(Decides), Setup({"plain": "x"}, {}))().dialect() == "anthropic.messages"
 
 
 def test_who_interrupts_ends_the_run() -> None:

@@ -66,14 +66,24 @@ def look_at(innermost: FrameType | None) -> Seen | None:
     return Seen(_place(frames, package), request, backend.name, backend.connector.name)
 
 
-def standing(thread: int, package: str) -> str:
-    """File, line and function at which a thread stands: the innermost of `package`, else the innermost of all but
-    Python's own library; empty where there is none."""
-    frames, frame = [], sys._current_frames().get(thread)
-    while frame is not None:
-        frames.append(frame)
-        frame = frame.f_back
-    return _place(frames, package) if any(map(_is_own, frames)) else ""
+@dataclass(frozen=True)
+class Standing:
+    """Where a thread stands.
+
+    Args:
+        where: file, line and function: the innermost of a package, else the innermost of all but Python's own library.
+        turn: the outermost frame of what the thread's loop has called, else of the thread; while that is the same,
+            nothing else has had a turn.
+    """
+
+    where: str
+    turn: FrameType
+
+
+def standing(thread: int, package: str) -> Standing | None:
+    """Where a thread stands; None where it has ended, or its loop runs nothing, but waits."""
+    frames = list(_of_task(sys._current_frames().get(thread)))
+    return Standing(_place(frames, package), frames[-1]) if frames else None
 
 
 def _of_task(innermost: FrameType | None) -> Iterator[FrameType]:

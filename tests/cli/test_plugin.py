@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from llmgate_core.testing.suite import limits
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Ended, Run, Write
@@ -49,15 +47,6 @@ class Acme(OpenAICompatible):
 def llmgate_register_connectors():
     return Acme
 """
-
-
-@pytest.fixture(autouse=True)
-def modules_are_forgotten(tmp_path: Path) -> Iterator[None]:
-    """What one test imports from its folder is not what the next one finds."""
-    yield
-    for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
-            del sys.modules[name]
 
 
 def broken(ended: Ended) -> dict[str, str]:
@@ -218,20 +207,57 @@ def test_a_suite_that_cannot_be_imported_is_told(run: Run, site: Site) -> None:
     )
 
 
-def test_a_connector_that_blocks_does_not_stop_the_run_for_ever(
-    run: Run, write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limits, "BLOCKED_SECONDS", 0.5)
-    blocks = "    async def send(self, call):\n        import time; time.sleep(2)\n\n    def credentials(self):"
-    write(
-        FILE.replace("    def credentials(self):", blocks).replace("ready: bool = False", "ready: bool = True"), "a.py"
-    )
-    ended = run("plugin", "test", "a.py", "--json")
+READY = FILE.replace("ready: bool = False", "ready: bool = True")
+
+
+def test_what_plugin_code_writes_is_not_in_the_report(write: Write) -> None:
+    writes = """
+    def retry(self):
+        import os, sys
+        if sys.stdout is not None:
+            print("printed")
+            sys.__stdout__.write("written")
+            os.write(1, b"raw")
+            sys.stdout.close()
+            sys.stdout = None
+        return super().retry()
+
+    def credentials(self):"""
+    file = write("print('imported')\n" + READY.replace("\n    def credentials(self):", writes), "acme.py")
+    command = [sys.executable, "-m", "llmgate_core", "plugin", "test", str(file), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    told = json.loads(done.stdout)
+    assert [row["broken"] for row in told["connectors"][0]["promises"] if row["broken"]] == []
+    assert done.returncode == 0, done.stderr
+    for text in ("imported", "printed", "written", "raw"):
+        assert text in done.stderr
+
+
+@pytest.mark.parametrize("ends", ["os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_a_connector_that_ends_the_process_is_told(run: Run, write: Write, ends: str) -> None:
+    seam = f"    def retry(self):\n        import os, signal; {ends}\n\n    def credentials(self):"
+    write(READY.replace("    def credentials(self):", seam), "acme.py")
+    ended = run("plugin", "test", "acme.py", "--json")
     assert ended.status == 1
     [(check, told)] = broken(ended).items()
-    assert check == "test_closing_twice", "the first that asks for anything"
-    assert re.search(r"must not block .* after 0\.5 s it still stood at \S*a\.py:\d+ in `send`", told)
+    assert check == "test_construction_does_no_io", "the first that asks for it"
+    assert re.search("must not end the process, and it has ended with (status 0|signal 9) while this was tried", told)
     assert ended.json()["connectors"][0]["promises"][-1]["check"] == check, "what comes after is not tried"
+    assert "    BROKEN  construction does no io\n" in run("plugin", "test", "acme.py").out
+
+
+def test_a_package_that_ends_the_process_as_it_is_loaded_is_told(run: Run, write: Write) -> None:
+    write("import os; os._exit(0)", "acme.py")
+    ended = run("plugin", "test", "acme.py", "--json")
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err == "llmgate: `acme.py` has ended the process, with status 0, as it was loaded\n"
+
+
+def test_half_a_surrogate_pair_spoils_no_output(run: Run, write: Write) -> None:
+    write(FILE.replace('"not ready"', '"not \\udc80 ready"'), "acme.py")
+    told = broken(run("plugin", "test", "acme.py", "--json"))
+    assert "(not \udc80 ready)" in told["test_use_is_allowed"]
+    assert "(not ? ready)" in run("plugin", "test", "acme.py").out
 
 
 PROJECT = '[project]\nname = "llmgate-acme"\n[project.entry-points.llmgate]\nacme = "acme_of_a_project"\n'
@@ -284,9 +310,10 @@ def test_what_cannot_be_tried_is_told(run: Run, write: Write, files: dict[str, s
 
 
 def test_neither_command_needs_pytest(write: Write) -> None:
-    file = write(FILE.replace("ready: bool = False", "ready: bool = True"), "acme.py")
+    file = write(READY, "acme.py")
+    write("raise ImportError('there is no pytest')", "none/pytest.py")
     program = (
-        "import sys; sys.modules['pytest'] = None\n"
+        f"import sys; sys.path.insert(0, {str(file.parent / 'none')!r})\n"
         f"sys.argv = ['llmgate', 'plugin', 'test', {str(file)!r}]\n"
         "from llmgate_core.cli import main; main()"
     )

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from . import EXIT_FAILED, SuggestingGroup
-
-if TYPE_CHECKING:
-    from ..testing import ConnectorSuite
-
-Row = Mapping[str, Any]
 
 
 @click.group("plugin", cls=SuggestingGroup)
@@ -128,25 +122,23 @@ def test(
 
     Ends with status 1 if a promise is broken, 2 if nothing could be tried.
     """
-    from ..testing.suite.outcomes import Setup, set_up
-    from .plugin_target import find
+    from .plugin_trial import Trial
 
-    setup = Setup(extra, environ, model)
     told: list[dict[str, Any]] = []
-    with find(package) as target:
-        for suite in (*target.own, *target.bare):
-            rows = rows_of(set_up(suite, setup))
-            name, is_bare = suite.connector.name, suite in target.bare
+    with Trial({"package": package, "extra": extra, "environ": environ, "model": model}) as trial:
+        for suite, rows in trial.suites():
             if as_json:
-                told.append({"connector": name, "suite": None if is_bare else suite.__name__, "promises": list(rows)})
+                told.append({**suite, "promises": list(rows)})
             else:
                 from ..report import print_promises
 
-                told.append({"promises": print_promises(f"{name}, {target.origin}", rows)})
-                if is_bare and _is_broken(told[-1]):
+                told.append({"promises": print_promises(f"{suite['connector']}, {trial.origin}", rows)})
+                if suite["suite"] is None and _is_broken(told[-1]):
                     click.echo(BARE)
     if as_json:
-        click.echo(json.dumps({"package": target.origin, "connectors": told}, indent=2, ensure_ascii=False))
+        report = json.dumps({"package": trial.origin, "connectors": told}, indent=2, ensure_ascii=False)
+        # Half a surrogate pair cannot be encoded; escaped, it is what JSON would have it.
+        click.echo(report.encode("utf-8", "backslashreplace").decode())
     if any(map(_is_broken, told)):
         ctx.exit(EXIT_FAILED)
 
@@ -159,12 +151,3 @@ own says all, in tests/test_conformance.py of its folder, or in its module `conf
 
 def _is_broken(told: Mapping[str, Any]) -> bool:
     return any(row["broken"] for row in told["promises"])
-
-
-def rows_of(suite: type[ConnectorSuite]) -> Iterator[Row]:
-    """One row a promise, as soon as it was tried."""
-    from ..testing.suite.outcomes import outcomes
-
-    for outcome in outcomes(suite):
-        told = dataclasses.asdict(outcome)
-        yield {**told, "verdict": "broken" if outcome.broken else "kept"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from .calls import AnswerChecks, DialectChecks, ModelsChecks, RequestChecks
-from .failures import FailureChecks, SecretChecks
+from .calls import AnswerChecks, ModelsChecks
+from .failures import FailureChecks
+from .leaks import SecretChecks
+from .sent import DialectChecks, RequestChecks
 from .shape import ConstructionChecks, CredentialChecks, RetryChecks, SettingsChecks, ShapeChecks
 
 

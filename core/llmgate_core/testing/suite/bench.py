@@ -19,12 +19,14 @@ from ...credentials import Credential
 from ...errors import ConnectorError
 from ...upstream import Timeouts, Upstream
 from ...wire import Body, encode
-from ..scripted import Script, ScriptedUpstream
+from ..scripted import Exchange, Script, ScriptedUpstream
+from . import limits
 from .instruments import CuttingClient, LogWatch
 from .limits import CLOSING_SECONDS, Hung, in_time
 from .subject import Subject, described, promise, request_in
 
 CREDENTIAL_SECRET = "conformance-credential-5dd1c0a7"  # noqa: S105 - no secret, but what must be treated as one
+WORDS = "Conformance says no."
 CHECK_SECONDS = 60.0
 """How long one check may take altogether: what no limit of a single call has caught does not stop the test run."""
 SEND = "`send()`"
@@ -48,13 +50,14 @@ def on_a_bench(check: Callable[[S, Bench], Awaitable[None]]) -> Callable[[S, Pat
                 async with limit, bench_for(self, tmp_path) as bench:
                     await check(self, bench)
             except TimeoutError:
-                promise(not limit.expired(), f"a call must come to its end; this one hung for {CHECK_SECONDS:g} s")
+                promise(
+                    not limit.expired(),
+                    f"calls must come to their end: those of this check have not within {CHECK_SECONDS:g} s, because "
+                    "one hangs, or each takes too long",
+                )
                 raise
 
-        try:
-            asyncio.run(run())
-        except Hung as hung:
-            raise AssertionError(str(hung)) from None
+        limits.run(run())
 
     functools.update_wrapper(test, check)
     del test.__wrapped__  # type: ignore[attr-defined]  # pytest would look there for the names of fixtures
@@ -114,22 +117,23 @@ class Bench:
             ) from error
         if not isinstance(reply, UpstreamReply):
             raise AssertionError(f"`send()` must return an `UpstreamReply`, and returned a `{type(reply).__name__}`")
+        _has_a_head(reply)
         return reply
 
     async def read(self, call: UpstreamCall) -> bytes:
         """The whole answer to a call that the upstream answers 200."""
         reply = await self.answered(call)
         try:
-            return await in_time(_whole(reply), READ)
+            return await in_time(read_whole(reply), READ)
         finally:
             await in_time(reply.aclose(), CLOSE_REPLY)
 
-    async def failure(self, script: Script, what: str) -> ConnectorError:
+    async def failure(self, script: Script, what: str, *, stream: bool = False) -> ConnectorError:
         """How `send` fails; `what` finishes the sentence `... where the upstream`."""
         __tracebackhide__ = True
         self.upstream.script = script
         try:
-            reply = await in_time(self.connector.send(self.call()), SEND)
+            reply = await in_time(self.connector.send(self.call(stream=stream)), SEND)
         except ConnectorError as error:
             return error
         except Exception as error:
@@ -140,9 +144,42 @@ class Bench:
         await in_time(reply.aclose(), CLOSE_REPLY)
         raise AssertionError(f"`send()` must raise `ConnectorError`, and returned where the upstream {what}")
 
+    async def left_open(self, allowed: int) -> int:
+        """How many connections are open, once they are no more than allowed, or the subject's patience has ended."""
+        now = asyncio.get_running_loop().time
+        end = now() + self.subject.patience
+        while self.upstream.open > allowed and now() < end:  # noqa: ASYNC110 - see below
+            await asyncio.sleep(0.01)  # the upstream counts, and tells only when none is open
+        return self.upstream.open
 
-async def _whole(reply: UpstreamReply) -> bytes:
+
+def _has_a_head(reply: UpstreamReply) -> None:
+    __tracebackhide__ = True
+    status: object = reply.status
+    promise(
+        isinstance(status, int) and 200 <= status <= 299,
+        "`UpstreamReply.status` must be the upstream's, from 200 to 299",
+    )
+    headers: object = reply.headers
+    promise(
+        isinstance(headers, Mapping) and all(isinstance(text, str) for pair in headers.items() for text in pair),
+        "`UpstreamReply.headers` must be a mapping of texts to texts",
+    )
+
+
+async def read_whole(reply: UpstreamReply) -> bytes:
+    """All chunks of an answer."""
     return b"".join([chunk async for chunk in reply.chunks])
+
+
+def refusal(status: int, message: str = WORDS, **headers: str) -> Script:
+    """Answers `status` with an error of OpenAI's shape; underscores in names of headers stand for `-`."""
+
+    async def script(exchange: Exchange) -> None:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        await exchange.reply(status, {"error": {"message": message, "type": None, "code": None}}, named)
+
+    return script
 
 
 def base_url(upstream: ScriptedUpstream) -> str:

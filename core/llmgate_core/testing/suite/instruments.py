@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Mapping
+import os
+import sys
+import time
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,27 +153,64 @@ async def _cut(chunks: AsyncGenerator[bytes, None], size: int) -> AsyncGenerator
         await chunks.aclose()
 
 
-class LogWatch(logging.Handler):
-    """Collects every log record of the process while it is entered, whatever the levels are."""
+class Untouchable:
+    """An HttpClient that nobody may use."""
+
+    async def send(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes = b""
+    ) -> HttpReply:
+        """Fails."""
+        raise AssertionError("nothing may be sent here")
+
+
+class LogWatch:
+    """Collects every log record that is made while it is entered, whatever the levels are.
+
+    It takes them where they are made: a handler does not get those of a logger that does not propagate.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
         self.records: list[logging.LogRecord] = []
-        # The connector's logger gets the handler too, because logging may be configured not to propagate.
+        self._make = logging.getLogRecordFactory()
+        self._silent = logging.NullHandler()  # without any, logging writes warnings to standard error
         self._loggers = [logging.getLogger(), logging.getLogger(LOGGER)]
         self._levels = [one.level for one in self._loggers]
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keeps a record."""
+    def _keep(self, *given: Any, **named: Any) -> logging.LogRecord:
+        record = self._make(*given, **named)
         self.records.append(record)
+        return record
 
     def __enter__(self) -> list[logging.LogRecord]:
+        logging.setLogRecordFactory(self._keep)
         for one in self._loggers:
-            one.addHandler(self)
+            one.addHandler(self._silent)
             one.setLevel(logging.DEBUG)
         return self.records
 
     def __exit__(self, *_: object) -> None:
+        logging.setLogRecordFactory(self._make)
         for one, level in zip(self._loggers, self._levels, strict=True):
-            one.removeHandler(self)
+            one.removeHandler(self._silent)
             one.setLevel(level)
+
+
+@contextmanager
+def far_from_greenwich() -> Iterator[None]:
+    """Puts the process into another time zone than UTC, where the system can do that."""
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = "CST-8"
+    _heed_time_zone()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TZ"]
+        else:
+            os.environ["TZ"] = before
+        _heed_time_zone()
+
+
+def _heed_time_zone() -> None:
+    if sys.platform != "win32":
+        time.tzset()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from ...secret import Secret
 from ...settings import decode
 from . import ConnectorSuite, limits
 from .advice import ADVICE, BLOCKED_ADVICE, RAISED_ADVICE
-from .subject import NOWHERE, Subject, described
+from .subject import NOWHERE, Subject, described, package_of
 
 MADE_UP_KEY = "conformance-key-2f9c1b04"
 
@@ -85,31 +85,46 @@ def _names(settings: Any) -> Iterator[str]:
             yield from _names(getattr(settings, entry.name))
 
 
-def outcomes(suite: type[ConnectorSuite]) -> Iterator[Outcome]:
-    """Tries one promise after the other, in the order of the contract; a check that blocks is the last."""
-    package = suite.connector.__module__.partition(".")[0]
+def outcomes(suite: type[ConnectorSuite], begun: Callable[[Outcome], None] = lambda _: None) -> Iterator[Outcome]:
+    """Tries one promise after the other, in the order of the contract; a check that blocks is the last.
+
+    A check that the suite skips is left out.
+
+    Args:
+        begun: is told which promise is tried next, as a plugin may end the process.
+    """
+    package = package_of(suite.connector)
     for owner in ConnectorSuite.__bases__:
         for check in (name for name in vars(owner) if name.startswith("test_")):
             promise = check.removeprefix("test_").replace("_", " ")
             tried = Outcome(check, _words(owner), promise, _words(vars(owner)[check]))
+            begun(tried)
             try:
-                broken, advice = limits.unblocked(partial(_fault, suite(), check, package), package)
+                fault = limits.unblocked(partial(_fault, suite(), check, package), package)
             except limits.BlockedError as blocked:
                 yield replace(tried, broken=_blocks(str(blocked)), advice=BLOCKED_ADVICE)
                 return
-            yield replace(tried, broken=broken, advice=advice)
+            if fault is not None:
+                yield replace(tried, broken=fault[0], advice=fault[1])
 
 
 def _blocks(where: str) -> str:
+    if not where:
+        return (
+            f"calls must come to their end, and let themselves be cancelled; after {limits.END_SECONDS:g} s one still "
+            "waited. The promises after this one were not tried"
+        )
     return (
         f"a connector must not block the thread that it runs in, and after {limits.BLOCKED_SECONDS:g} s it still stood "
         f"at {where}. The promises after this one were not tried"
     )
 
 
-def _fault(subject: Subject, check: str, package: str) -> tuple[str, str]:
-    """How a check fails, in words, and what to do; both empty where it does not."""
+def _fault(subject: Subject, check: str, package: str) -> tuple[str, str] | None:
+    """How a check fails, in words, and what to do; both empty where it does not. None where the suite skips it."""
     test = getattr(subject, check)
+    if test is None or any(mark.name == "skip" for mark in getattr(test, "pytestmark", ())):
+        return None
     with tempfile.TemporaryDirectory(prefix="llmgate-conformance-") as folder:
         given = {"tmp_path": Path(folder)} if "tmp_path" in inspect.signature(test).parameters else {}
         try:
@@ -117,10 +132,20 @@ def _fault(subject: Subject, check: str, package: str) -> tuple[str, str]:
         except AssertionError as error:
             return str(error) or "an assertion without words failed", ADVICE.get(check, "")
         except BaseException as error:  # also `SystemExit` and a `CancelledError` of its own: the other checks go on
+            if _skips(error):
+                return None
             where = place(error, package)
             told = f"the check could not be finished, because the connector raised {described(error)}{where}"
             return told, RAISED_ADVICE
     return "", ""
+
+
+def _skips(error: BaseException) -> bool:
+    """Whether a suite's own check says by this that there is nothing to try; by name, as pytest need not be there."""
+    homes = {kind.__module__ for kind in type(error).__mro__}  # pytest calls `Skipped` itself one of the builtins
+    return type(error).__name__ in ("Skipped", "SkipTest") and not homes.isdisjoint(
+        ("_pytest.outcomes", "unittest.case")
+    )
 
 
 def _words(documented: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import math
@@ -17,15 +16,17 @@ from typing import Any, get_args, get_type_hints
 
 from ...backend_sections import TYPE
 from ...backoff import BackoffRules
-from ...connectors import Connector, HttpReply
+from ...connectors import Connector
 from ...credentials import Credential, CredentialStatus
 from ...errors import ConnectorError, Kind
 from ...plugins import settings_type
 from ...presets import faults_of, preset_name
 from ...retry import RetryPolicy
 from ...settings import decode, json_schema
+from . import limits
 from .bench import CLOSE, Bench, close_quietly, on_a_bench
-from .limits import Hung, in_time
+from .instruments import Untouchable
+from .limits import in_time
 from .subject import NOWHERE, Subject, described, promise, told
 
 METHODS = ("check", "credentials", "retry", "send", "models", "aclose")
@@ -48,7 +49,7 @@ class ShapeChecks(Subject):
 
     def test_dialects(self) -> None:
         """`dialects` names what the upstream speaks."""
-        found = getattr(self.connector, "dialects", None)
+        found = self._spoken()
         promise(
             isinstance(found, frozenset) and bool(found) and all(isinstance(one, str) and one for one in found),
             "`dialects` must be a frozenset with at least one dialect, such as `openai.chat`",
@@ -162,9 +163,9 @@ class ConstructionChecks(Subject):
             await in_time(self.connector(self.instance(Untouchable(), tmp_path)).aclose(), CLOSE)
 
         try:
-            asyncio.run(run())
-        except Hung as hung:
-            raise AssertionError(str(hung)) from None
+            limits.run(run())
+        except limits.HungError:
+            raise
         except Exception as error:
             raise AssertionError(
                 f"`aclose()` must work for a connector that was never used, and raised {described(error)}"
@@ -180,16 +181,6 @@ class ConstructionChecks(Subject):
                 await in_time(bench.connector.aclose(), CLOSE)
             except Exception as error:
                 raise AssertionError(f"`aclose()` {words}, and raised {described(error)}") from error
-
-
-class Untouchable:
-    """An HttpClient that nobody may use."""
-
-    async def send(
-        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes = b""
-    ) -> HttpReply:
-        """Fails."""
-        raise AssertionError("nothing may be sent here")
 
 
 class _Watch:
@@ -267,9 +258,9 @@ class CredentialChecks(Subject):
                 await close_quietly(connector)
 
         try:
-            asyncio.run(run())
-        except Hung as hung:
-            raise AssertionError(str(hung)) from None
+            limits.run(run())
+        except limits.HungError:
+            raise
         except Exception as error:
             promise(
                 isinstance(error, ConnectorError) and error.kind == "auth",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import tempfile
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ from ...errors import ConnectorError
 from ...plugins import settings_type
 from ...secret import MissingSecret, Secret
 from ...settings import Fault, decode
-from .instruments import CHAT, LOGGER, SPEECHES, Speech
+from .instruments import CHAT, LOGGER, SPEECHES, Speech, Untouchable
 
+SYSTEM, SAID = "Be brief.", "Grüße, 世界 🙂"
+"""What the suite's requests say."""
 NOWHERE = "http://127.0.0.1:9/v1"
 """An address for connectors that are never asked to send."""
 
@@ -31,6 +34,11 @@ def described(error: BaseException) -> str:
     """An exception in a sentence."""
     kind = f" of kind `{error.kind}`" if isinstance(error, ConnectorError) else ""
     return f"`{type(error).__name__}`{kind} ({error})"
+
+
+def package_of(connector: type[Connector]) -> str:
+    """The package that a connector is in: where something stands or is raised, its lines are told."""
+    return connector.__module__.partition(".")[0]
 
 
 class Subject:
@@ -53,8 +61,19 @@ class Subject:
 
     def dialect(self) -> str:
         """The dialect of the suite's requests: OpenAI chat where the connector speaks it, else its first."""
-        spoken = getattr(self.connector, "dialects", ())
+        spoken: Any = self._spoken() or ()
         return "openai.chat" if "openai.chat" in spoken or not spoken else min(spoken)
+
+    def _spoken(self) -> object:
+        """The connector's `dialects`: the class says, else an instance, as settings may decide."""
+        found = getattr(self.connector, "dialects", None)
+        if isinstance(found, frozenset):
+            return found
+        if "_seen" not in vars(self):
+            with tempfile.TemporaryDirectory(prefix="llmgate-conformance-") as folder:
+                made = self.connector(self.instance(Untouchable(), Path(folder)))
+                self._seen: object = getattr(made, "dialects", None)
+        return self._seen
 
     def speech(self) -> Speech:
         """What the upstream answers, by default in the dialect of the requests.
@@ -103,7 +122,7 @@ class Subject:
 
 def request_in(dialect: str, model: str, *, stream: bool) -> Mapping[str, Any]:
     """The body of a request in a dialect; like chat where the suite does not know it."""
-    system, said = "Be brief.", [{"role": "user", "content": "Grüße, 世界 🙂"}]
+    system, said = SYSTEM, [{"role": "user", "content": SAID}]
     flag = {"stream": True} if stream else {}
     if dialect == "openai.responses":
         return {"model": model, "instructions": system, "input": said, "max_output_tokens": 16, **flag}
