@@ -98,7 +98,7 @@ def test_a_second_signal_is_heeded_while_the_loop_is_blocked(shell: Shell, upstr
     ("line", "told"),
     [
         ("await asyncio.to_thread(time.sleep, 100)", "from its end: thread "),
-        ("threading.Thread(target=lambda: time.sleep(100)).start()", "from its end: thread "),
+        ("threading.Thread(target=lambda: time.sleep(100)).start()", "bad.py:19 in `<lambda>`"),
     ],
     ids=["to_thread", "thread"],
 )

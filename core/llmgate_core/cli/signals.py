@@ -122,6 +122,6 @@ def holders() -> list[str]:
     others = [one for one in others if "_do_shutdown" not in one.name]  # the loop's own, which waits for the others
     told = [str(seen)] * (seen is not None)
     for one in others:
-        where = standing(one.ident or 0, "")
-        told.append(f"thread {one.name}" + (f" at {where}" if where else ""))
+        seen_there = standing(one.ident or 0, "")
+        told.append(f"thread {one.name}" + (f" at {seen_there.where}" if seen_there else ""))
     return told or ["a task that goes on although it was cancelled"]
