@@ -153,4 +153,8 @@ def test_it_costs_no_more_than_a_decoding_or_two() -> None:
             times.append(time.perf_counter() - started)
         return min(times)
 
-    assert best(lambda: estimate_tokens(body)) < 2 * best(lambda: json.loads(body.bytes))
+    def ratio() -> float:
+        return best(lambda: estimate_tokens(body)) / best(lambda: json.loads(body.bytes))
+
+    # A busy machine may give one of the two less of its time, but not five times over.
+    assert min(ratio() for _ in range(5)) < 2
