@@ -51,7 +51,9 @@ def test_what_is_not_on_the_list_is_refused_by_name_and_not_imported(site: Site,
     for plugins in (load(["acme"], allow=allow), load_all(allow=allow)):
         assert plugins.problems["acme"] == (
             "plugin `acme` of distribution `llmgate-acme` 1.2 (llmgate_site_acme):\n"
-            "  is not imported: its distribution is not in `plugins.allow`. Allow it there, or uninstall it"
+            "  is not imported: its distribution is not in `plugins.allow`"
+            + (", which has `acme` where that belongs" if allow == ["acme"] else "")
+            + ". Allow it there, or uninstall it"
         )
     assert "llmgate_site_acme" not in sys.modules
 

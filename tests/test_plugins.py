@@ -661,6 +661,31 @@ def test_the_listing_tells_three_facts(site: Site) -> None:
     assert "RuntimeError while loading: broken" in other["problem"]
 
 
+def test_a_field_whose_type_is_for_type_checkers_only_is_named(site: Site) -> None:
+    site.plugin(
+        """
+        from __future__ import annotations
+        from dataclasses import dataclass
+        from llmgate_core import OpenAICompatible, hookimpl
+        LLMGATE_PLUGIN_API = 1
+
+        @dataclass(frozen=True)
+        class Settings:
+            where: Path
+
+        class Acme(OpenAICompatible):
+            name = "acme"
+            settings: Settings
+
+        @hookimpl
+        def llmgate_register_connectors():
+            return Acme
+        """
+    )
+    told = load(["acme"]).problems["acme"]
+    assert "settings class `Settings` of connector class `Acme`: a field's annotation names `Path`, " in told
+
+
 def test_an_import_that_takes_long_is_told_while_it_lasts(
     site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

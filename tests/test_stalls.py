@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from llmgate_core.connectors import UpstreamCall, UpstreamReply
+from llmgate_core.app import Gateway
+from llmgate_core.connectors import UpstreamCall, UpstreamReply, Verdict
 from llmgate_core.openai_compatible import OpenAICompatible
+from llmgate_core.plugins import PluginSet
+from llmgate_core.request import GatewayRequest, Params
+from llmgate_core.selector import Leaf
 from llmgate_core.stalls import Seen, Watch, look_at, watched
 from llmgate_core.testing import Exchange
 
@@ -119,6 +123,31 @@ def test_a_connector_that_blocks_when_it_lists_its_models_is_named(gateway: Gate
 
     asyncio.run(run())
     assert f"the event loop is blocked by connector `blocking` of backend blocking.default, at {__file__}:" in lines[0]
+
+
+def test_a_policy_that_blocks_is_told_by_its_place_and_no_connector_blamed(gateway: GatewayFactory, told: Told) -> None:
+    class Waits:
+        name = "waits"
+
+        def apply(self, request: GatewayRequest, leaf: Leaf, params: Params) -> Verdict:
+            assert told.heard.wait(PATIENCE)
+            return Verdict(params)
+
+    told.word = "in `apply`"
+    lines: list[str] = []
+
+    def change(app: Gateway, _: PluginSet) -> None:
+        app.executor._policies = [Waits()]  # type: ignore[list-item]
+
+    async def run() -> None:
+        async with gateway(fine, change=change) as running:
+            with watched(limit=0.05):
+                assert (await running.chat()).status_code == 200
+                await asyncio.to_thread(lambda: lines.append(told.line()))
+
+    asyncio.run(run())
+    assert "the event loop is blocked by code at" in lines[0]
+    assert ", for request req_" in lines[0]
 
 
 def test_code_that_belongs_to_no_attempt_is_told_by_its_place(told: Told) -> None:

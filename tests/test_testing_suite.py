@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 import logging
+import os
 import re
 import socket
 import subprocess
@@ -37,9 +38,10 @@ from llmgate_core import (
     UpstreamCall,
     UpstreamReply,
 )
-from llmgate_core.testing import ConnectorSuite
+from llmgate_core.testing import ConnectorSuite, Speech
 from llmgate_core.testing.suite import bench as suite_bench
 from llmgate_core.testing.suite import limits as suite_limits
+from llmgate_core.testing.suite.instruments import CHAT
 
 ROOT = Path(__file__).parent.parent
 KEY = "sk-acme-0123456789abcdef"
@@ -142,6 +144,13 @@ class ReadsAtOnce(Acme):
         path = instance.home / "acme.json"
         self.stored = path.read_text() if path.exists() else ""
         (instance.home / "acme.log").write_text("started")
+
+
+class WritesElsewhere(Acme):
+    def __init__(self, instance: Instance) -> None:
+        super().__init__(instance)
+        with open(os.devnull, "w") as file:
+            file.write("started")
 
 
 class ConnectsAtOnce(Acme):
@@ -801,6 +810,7 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     ),
     (PresetsOfAnInstance, "test_presets_can_be_set_up", "must be a class method .* raised `TypeError`"),
     (ReadsAtOnce, "test_construction_does_no_io", "must do no I/O, and did: `open`"),
+    (WritesElsewhere, "test_construction_does_no_io", "must do no I/O, and did: `open`"),
     (ConnectsAtOnce, "test_construction_does_no_io", "must do no I/O, and did: `socket"),
     (CannotClose, "test_closing_without_use", "never used, and raised `AttributeError`"),
     (ClosesItselfOnce, "test_closing_twice", "`aclose\\(\\)` must be safe to call twice, and raised `RuntimeError`"),
@@ -1108,3 +1118,18 @@ def test_the_suite_imports_no_plugin_of_pytest() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_how_an_upstream_is_asked_for_a_stream_can_be_said(tmp_path: Path) -> None:
+    class Drips(Acme):
+        def url(self, call: UpstreamCall) -> str:
+            return super().url(call) + ("?drip" if call.stream else "")
+
+        def body(self, call: UpstreamCall) -> bytes:
+            return call.body.splice({}, remove=["stream"]).bytes
+
+    class Suite(suite_for(Drips)):  # type: ignore[misc]
+        def speech(self) -> Speech:
+            return replace(CHAT, streams=lambda request: request.query == "drip")
+
+    assert broken_promises(Suite, tmp_path) == {}

@@ -149,7 +149,8 @@ def refusal(plugin: Installed, allowed: Allowed | None) -> str:
     if allowed is None:
         return ""
     if not is_listed(plugin.distribution, allowed):
-        return "is not imported: its distribution is not in `plugins.allow`. Allow it there, or uninstall it"
+        meant = f", which has `{plugin.name}` where that belongs" if is_listed(plugin.name, allowed) else ""
+        return f"is not imported: its distribution is not in `plugins.allow`{meant}. Allow it there, or uninstall it"
     hashes = [one.sha256 for one in _entries(allowed) if normal(one.name) == normal(plugin.distribution)]
     if None in hashes:
         return ""

@@ -155,7 +155,10 @@ def _check_settings(cls: type[Any], what: str) -> None:
 def _settings_fault(cls: type[Any]) -> str:
     if not cls.__dataclass_params__.frozen:
         return "must be frozen: write `@dataclass(frozen=True)`"
-    hints = get_type_hints(cls, include_extras=True)
+    try:
+        hints = get_type_hints(cls, include_extras=True)
+    except NameError as error:  # such as a type that is imported for type checkers only
+        return f"a field's annotation names `{error.name}`, which its module does not define at run time"
     faults = (_field_fault(entry.name, hints[entry.name], entry.default) for entry in fields(cls) if entry.init)
     return next(filter(None, faults), "")
 

@@ -6,16 +6,21 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...connectors import HttpClient, HttpReply
-from ..scripted import Exchange, Script
+from ..scripted import Exchange, ReceivedRequest, Script
 
 LOGGER = "llmgate.conformance"
 """The logger of the connector that is tried."""
+
+
+def asks_for_stream(request: ReceivedRequest) -> bool:
+    """As all dialects that llmgate knows say it."""
+    return b'"stream":true' in request.body.replace(b" ", b"")
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Speech:
         events: a streamed answer, an HTTP chunk each; the second one has content.
         models: what it answers to every GET, a list of models.
         path: how the path ends on which that dialect is usually spoken; empty for a form of its own.
+        streams: whether a request asks for a stream; by default its body has `"stream": true`.
     """
 
     reply: bytes
@@ -35,12 +41,13 @@ class Speech:
         default_factory=lambda: {"object": "list", "data": [{"id": "conformance-model", "object": "model"}]}
     )
     path: str = ""
+    streams: Callable[[ReceivedRequest], bool] = asks_for_stream
 
     async def script(self, exchange: Exchange) -> None:
         """Answers every question well: a list of models, a stream, a plain reply."""
         if exchange.request.method == "GET":
             await exchange.reply(200, self.models)
-        elif b'"stream":true' in exchange.request.body.replace(b" ", b""):
+        elif self.streams(exchange.request):
             await exchange.sse(*self.events)
         else:
             await exchange.reply(200, self.reply, {"content-type": "application/json"})

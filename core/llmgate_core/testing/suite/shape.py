@@ -208,8 +208,16 @@ class _Watch:
             return
         sort = event.partition(".")[0]
         of_ours = sort in ("open", "os", "shutil") and any(str(one).startswith(self._folder) for one in arguments)
-        if sort in ("socket", "subprocess") or of_ours:
+        if sort in ("socket", "subprocess") or of_ours or _is_written(event, arguments):
             self._seen.append(f"`{event}`")
+
+
+def _is_written(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether a file is opened for writing; what Python compiles of a module that is imported does not count."""
+    if event != "open" or "__pycache__" in str(arguments[0]):
+        return False
+    mode = arguments[1]
+    return isinstance(mode, str) and any(sign in mode for sign in "wax+")
 
 
 @cache
