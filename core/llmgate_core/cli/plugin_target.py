@@ -154,21 +154,23 @@ def _importable(*folders: Path) -> Iterator[None]:
 
 
 def own_suites(plugins: Sequence[Loaded], folder: Path | None) -> tuple[type[ConnectorSuite], ...]:
-    """Those of its project's tests, else those of the package's module `conformance`; in their order."""
+    """Those of its project's tests, else those of a package's module `conformance`; in their order."""
     from ..testing import ConnectorSuite
 
-    return tuple(
-        value
-        for module in _suite_modules(plugins, folder)
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, ConnectorSuite) and hasattr(value, "connector")
-    )
+    for module in _suite_modules(plugins, folder):
+        found = [
+            value
+            for value in vars(module).values()
+            if isinstance(value, type) and issubclass(value, ConnectorSuite) and hasattr(value, "connector")
+        ]
+        if found:
+            return tuple(found)
+    return ()
 
 
 def _suite_modules(plugins: Sequence[Loaded], folder: Path | None) -> Iterator[ModuleType]:
     if folder and (file := folder / SUITE_FILE).is_file():
         yield _imported(str(file), lambda: _module_of(file))
-        return
     for package in (one.plugin.target.partition(":")[0] for one in plugins):
         name = f"{package}.{SUITE_MODULE}"
         if hasattr(sys.modules.get(package), "__path__") and find_spec(name):
