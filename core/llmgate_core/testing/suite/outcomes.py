@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...connectors import Connector
-from ...plugins import place, settings_type
+from ...plugins import settings_type
 from ...secret import Secret
 from ...settings import decode
 from . import ConnectorSuite, limits
@@ -134,9 +134,8 @@ def _fault(subject: Subject, check: str, package: str) -> tuple[str, str] | None
         except BaseException as error:  # also `SystemExit` and a `CancelledError` of its own: the other checks go on
             if _skips(error):
                 return None
-            where = place(error, package)
-            told = f"the check could not be finished, because the connector raised {described(error)}{where}"
-            return told, RAISED_ADVICE
+            raised = described(error, package)
+            return f"the check could not be finished, because the connector raised {raised}", RAISED_ADVICE
     return "", ""
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ...connectors import Connector, HttpClient, Instance
-from ...errors import ConnectorError
-from ...plugins import settings_type
+from ...errors import ConnectorError, words_of
+from ...plugins import place, settings_type
 from ...secret import MissingSecret, Secret
 from ...settings import Fault, decode
 from .instruments import CHAT, LOGGER, SPEECHES, Speech, Untouchable
@@ -30,10 +30,11 @@ def promise(kept: bool, words: str) -> None:
         raise AssertionError(words)
 
 
-def described(error: BaseException) -> str:
-    """An exception in a sentence."""
-    kind = f" of kind `{error.kind}`" if isinstance(error, ConnectorError) else ""
-    return f"`{type(error).__name__}`{kind} ({error})"
+def described(error: BaseException, package: str = "") -> str:
+    """An exception in a sentence, with the place of one that nobody raises on purpose, in `package` if it can be."""
+    if isinstance(error, ConnectorError):
+        return f"`{type(error).__name__}` of kind `{error.kind}` ({error})"
+    return f"`{type(error).__name__}` ({words_of(error)}){place(error, package)}"
 
 
 def package_of(connector: type[Connector]) -> str:
