@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
@@ -49,7 +50,12 @@ class Trial:
     def __enter__(self) -> Self:
         call = [sys.executable, "-P", "-c", PROGRAM]
         pipe = subprocess.PIPE
-        self._child = subprocess.Popen(call, stdin=pipe, stdout=pipe, encoding="utf-8")  # noqa: S603 - a list, ours
+        # A child that ends in the middle leaves its folders behind; all of them are in this one.
+        self._folder = tempfile.TemporaryDirectory(prefix="llmgate-plugin-test-", ignore_cleanup_errors=True)
+        environ = {**os.environ, "TMPDIR": self._folder.name, "TEMP": self._folder.name, "TMP": self._folder.name}
+        self._child = subprocess.Popen(  # noqa: S603 - a list, ours
+            call, stdin=pipe, stdout=pipe, encoding="utf-8", env=environ
+        )
         self._said = self._listen()
         return self
 
@@ -57,6 +63,7 @@ class Trial:
         self._child.kill()
         with self._child:  # closes the pipes, and waits
             pass
+        self._folder.cleanup()
 
     def suites(self) -> Iterator[tuple[Mapping[str, Any], Iterator[Row]]]:
         """Connector and suite, with one row a promise as soon as it was tried; read the rows before the next suite.
