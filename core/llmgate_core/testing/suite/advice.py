@@ -31,8 +31,8 @@ ADVICE = {
     "test_credentials_tell_their_status": "return `CredentialStatus(ready, detail)` from what is known already",
     "test_missing_credential_is_told": 'raise `ConnectorError("auth", ...)` that says where the key belongs; `ApiKey` '
     "does",
-    "test_request_carries_model_and_unknown_fields": "send `call.body` with changes spliced in; where the upstream has no "
-    "place for what it does not know, leave this check out: set it to None in your suite",
+    "test_request_carries_model_and_unknown_fields": "send `call.body` with changes spliced in; where the "
+    "upstream has no place for what it does not know, leave this check out: set it to None in your suite",
     "test_request_leaves_the_callers_body_alone": "change a copy: `call.body.splice({...})`",
     "test_request_uses_the_credentials_headers": "begin `headers()` with `super().headers(call)`",
     "test_request_goes_to_the_credentials_base_url": "in `base_url()` try `credential.base_url` first",
