@@ -172,7 +172,8 @@ class Owned(AsyncGenerator[bytes, None]):
             return await self._chunks.__anext__()
         except (Exception, GeneratorExit):
             raise
-        except BaseException as error:  # as in `contained`
+        except BaseException as error:
+            # As in `contained`, and `sys.exit()` too: who reads may be a task, out of which that would end the loop.
             if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 raise
             raise contents_of(error) from error

@@ -48,14 +48,17 @@ class Told:
         if sys.platform != "win32":
             # Who ignores it (`nohup`) means to outlive the terminal.
             had_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and has_terminal()
-            on_signal(signal.SIGHUP, lambda: self._hung_up(had_terminal))
+            self._loop.add_signal_handler(signal.SIGHUP, self._hung_up, had_terminal)
 
     def _signalled(self, *_: Any) -> None:
         if self._is_ending:
             say_last("stopped at once")
+        self._begin_to_end()
+        self._loop.call_soon_threadsafe(self._stop)
+
+    def _begin_to_end(self) -> None:
         self._is_ending = True
         end_within(self.grace() + CLOSING_SECONDS)
-        self._loop.call_soon_threadsafe(self._stop)
 
     def _stop(self) -> None:
         self.stop.set()
@@ -65,6 +68,7 @@ class Told:
         # It is also what the kernel sends to those whose terminal has been closed: nobody asks for a reload then, and
         # a gateway that nobody sees any more must not keep the port.
         if had_terminal and not has_terminal():
+            self._begin_to_end()
             self.stop.set()
         else:
             self.reload.set()
@@ -83,15 +87,6 @@ def say(words: str) -> None:
     """A line on standard error, if somebody reads it."""
     with contextlib.suppress(OSError):
         click.echo(f"llmgate: {words}", err=True)
-
-
-def on_signal(sort: int, act: Callable[[], None]) -> None:
-    """Has `act` called in the running loop for every signal of this sort."""
-    loop = asyncio.get_running_loop()
-    try:
-        loop.add_signal_handler(sort, act)
-    except NotImplementedError:  # Windows
-        signal.signal(sort, lambda *_: loop.call_soon_threadsafe(act))
 
 
 def say_last(words: str) -> None:
